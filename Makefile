@@ -1,0 +1,51 @@
+# Everything sets itself up: each target makes the environment it needs. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV := .venv-test
+DEMO := .venv-demo
+PY := $(VENV)/bin/python
+PIP_OPTIONS := --quiet --disable-pip-version-check
+# A bare `torch` would bring gigabytes of CUDA packages; this one has a CPU build.
+TORCH := torch==2.13.0
+SOURCES := emert_edge export calibration tests benchmarks examples
+
+.PHONY: help demo test lint bench asan bundle clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export calibration -type f -not -path '*/__pycache__/*')
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install $(PIP_OPTIONS) .
+	@touch $@
+
+demo: $(DEMO)/ready ## Run the main job on a session made on the spot; nothing else is needed
+	$(DEMO)/bin/emert-edge demo --out out/demo
+
+$(VENV)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install $(PIP_OPTIONS) $(TORCH) "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
+	$(PY) -m pip install $(PIP_OPTIONS) --no-build-isolation --editable ".[train,export,test,lint]"
+	@touch $@
+
+test: $(VENV)/ready ## Run the tests in their own environment
+	$(PY) -m pytest
+
+lint: $(VENV)/ready ## Check style, types and formatting
+	$(VENV)/bin/ruff check $(SOURCES)
+	$(VENV)/bin/ruff format --check $(SOURCES)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.hpp' -o -name '*.cpp')
+
+bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/bench.json
+	@mkdir -p out
+	$(PY) -m pytest benchmarks -q -p no:warnings --benchmark-json=out/bench.json
+
+asan: $(VENV)/ready ## Run the kernel tests under the address and undefined-behaviour sanitizers
+	csrc/asan.sh $(PY)
+
+bundle: $(VENV)/ready ## Train and export the packaged bundle anew (minutes; resumes when interrupted)
+	$(PY) -m emert_edge.reference.packaged --out emert_edge/bundles/emert-demo
+
+clean: ## Remove environments, builds and outputs
+	rm -rf $(VENV) $(DEMO) build build-* dist out
