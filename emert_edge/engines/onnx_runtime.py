@@ -1,0 +1,167 @@
+"""ONNX Runtime: the embedded default, on the CPU or through its CUDA provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emert_edge.bundle.bundle import Bundle
+from emert_edge.bundle.manifest import Precision, Role
+from emert_edge.engines.device import Device
+from emert_edge.engines.engine import EngineDescription
+from emert_edge.errors import BundleIncompatible, DeviceUnavailable, EngineError
+
+__all__ = ["OnnxRuntimeEngine"]
+
+
+class OnnxRuntimeEngine:
+    """One graph in one `onnxruntime.InferenceSession`, bound to preallocated buffers.
+
+    Parameters
+    ----------
+    bundle, role, precision
+        Which graph.
+    device
+        `cpu` or `cuda:N`. A named GPU whose provider does not come up is an error, never a fallback.
+    threads
+        Threads of one operator.
+    max_batch
+        Rows of the preallocated buffers.
+    shapes
+        Shape of one row by tensor name, for checking the graph against the manifest.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        role: Role,
+        precision: Precision,
+        *,
+        device: Device,
+        threads: int,
+        max_batch: int,
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        import onnxruntime
+
+        graph = bundle.graph(role, precision, "cpu")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        # A device has other work to do: idle threads sleep instead of spinning.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if device.kind == "cuda":
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                bundle.read(graph.file), sess_options=options, providers=providers
+            )
+        except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
+            raise EngineError(f"{bundle.path}: ONNX Runtime cannot load {graph.file}: {_first_line(error)}") from error
+        self._providers = tuple(self._session.get_providers())
+        if device.kind == "cuda" and "CUDAExecutionProvider" not in self._providers:
+            raise DeviceUnavailable(
+                f"device {str(device)!r} cannot be had: ONNX Runtime's CUDA provider did not start for {graph.file} "
+                "(its CUDA or cuDNN libraries do not fit; run `emert-edge doctor`)"
+            )
+        self._description = EngineDescription(
+            role=role,
+            file=graph.file,
+            precision=graph.precision,
+            runtime=f"onnxruntime {onnxruntime.__version__}",
+            providers=self._providers,
+            threads=threads,
+            max_batch=max_batch,
+        )
+        self._max_batch = max_batch
+        self._inputs = self._allocate(self._session.get_inputs(), shapes, bundle, graph.file)
+        self._outputs = self._allocate(self._session.get_outputs(), shapes, bundle, graph.file)
+        self._options = onnxruntime.RunOptions()
+        self._binding: Any = self._session.io_binding()
+        self._bound = 0
+
+    def _allocate(
+        self, tensors: Any, shapes: Mapping[str, tuple[int, ...]], bundle: Bundle, file: str
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        buffers = {}
+        for tensor in tensors:
+            where = f"{bundle.path}: {file}, tensor {tensor.name!r}"
+            if tensor.name not in shapes:
+                raise BundleIncompatible(f"{where} is unknown; known are {', '.join(shapes)}")
+            if tensor.type != "tensor(float)":
+                raise BundleIncompatible(f"{where} has type {tensor.type}; graphs take and give float32")
+            row = shapes[tensor.name]
+            if tuple(tensor.shape[1:]) != row:
+                raise BundleIncompatible(
+                    f"{where} has shape {tuple(tensor.shape)}; "
+                    f"the manifest asks for (batch, {', '.join(map(str, row))})"
+                )
+            if isinstance(tensor.shape[0], int):
+                raise BundleIncompatible(f"{where} has a fixed batch of {tensor.shape[0]}; export with a dynamic one")
+            buffers[tensor.name] = np.zeros((self._max_batch, *row), np.float32)
+        return buffers
+
+    @property
+    def max_batch(self) -> int:
+        """The most rows one `run` takes."""
+        return self._max_batch
+
+    @property
+    def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Input buffers by tensor name, `(max_batch, …)` float32."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Output buffers by tensor name, `(max_batch, …)` float32."""
+        return self._outputs
+
+    def run(self, batch: int) -> None:
+        """Compute the first `batch` rows of the outputs.
+
+        Raises
+        ------
+        ValueError
+            `batch` is not within 1 and `max_batch`.
+        EngineError
+            ONNX Runtime failed.
+        """
+        if not 1 <= batch <= self._max_batch:
+            raise ValueError(f"batch must be within 1 and {self._max_batch}, not {batch}")
+        if self._session is None:
+            raise EngineError(f"the engine of {self._description.file} is closed")
+        try:
+            if self._bound != batch or self._providers[0] != "CPUExecutionProvider":
+                self._bind(batch)
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:  # see above
+            self._bound = 0
+            raise EngineError(f"ONNX Runtime failed in {self._description.file}: {_first_line(error)}") from error
+
+    def _bind(self, batch: int) -> None:
+        # On the CPU a binding stays true while the batch does. A GPU provider copies inputs when they are bound, so
+        # they are bound anew for each run.
+        for name, buffer in self._inputs.items():
+            self._binding.bind_input(name, "cpu", 0, np.float32, (batch, *buffer.shape[1:]), buffer.ctypes.data)
+        for name, buffer in self._outputs.items():
+            self._binding.bind_output(name, "cpu", 0, np.float32, (batch, *buffer.shape[1:]), buffer.ctypes.data)
+        self._bound = batch
+
+    def describe(self) -> EngineDescription:
+        """Say what really runs."""
+        return self._description
+
+    def close(self) -> None:
+        """Release the session; may be called twice."""
+        self._binding = None
+        self._session = None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

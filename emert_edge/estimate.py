@@ -1,0 +1,196 @@
+"""What a window says: two answers, the gap between them, and how much evidence there was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Estimate", "FaceBox", "Quality", "TaskEstimate", "jensen_shannon"]
+
+_DIGITS = 6  # of every number in a written estimate: far below what a float32 network can mean
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """The face behind the newest face token.
+
+    Attributes
+    ----------
+    box : tuple of float
+        (x, y, width, height) in pixels of the camera frame.
+    score : float
+        The detector's own score.
+    track_id : int
+        Stays the same as long as the same person is followed.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    track_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEstimate:
+    """One answer: what is felt (`Estimate.emotion`) or what is shown (`Estimate.expression`).
+
+    Attributes
+    ----------
+    label : str
+        The most probable class.
+    probability : float
+        Its probability.
+    probabilities : mapping of str to float
+        All classes in the bundle's order.
+    polarity, polarities
+        The most probable of positive, negative and neutral, and all three; None without such a head.
+    valence, arousal : float or None
+        In [-1, 1].
+    intensity : float or None
+        Of the expression, in [0, 3]; None for the emotion.
+    """
+
+    label: str
+    probability: float
+    probabilities: Mapping[str, float]
+    polarity: str | None
+    polarities: Mapping[str, float] | None
+    valence: float | None
+    arousal: float | None
+    intensity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How much of the window was really seen.
+
+    Attributes
+    ----------
+    face, gaze : float
+        Share of the window's face tokens that are real; share of its eye tokens with valid gaze.
+    skew_ms : float
+        Largest distance between a token's time and the datum it took.
+    dropped_frames, late_samples : int
+        Frames dropped by a full queue, and data that came after their time, since the session began.
+    degraded : tuple of str
+        Out of no_face, no_gaze, no_pupil, no_scene, stale_face, clock_unsynchronised.
+    """
+
+    face: float
+    gaze: float
+    skew_ms: float
+    dropped_frames: int
+    late_samples: int
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one window says.
+
+    Attributes
+    ----------
+    time_s, t_ns : float, int
+        The instant the estimate is for, in session time.
+    window_s : tuple of float
+        Start and end of the window.
+    sequence : int
+        0, 1, 2 … within a session.
+    face : FaceBox or None
+        The newest face; None where there is none.
+    emotion, expression : TaskEstimate or None
+        What is felt and what is shown; None where the bundle has no such head.
+    gap : float or None
+        How far felt and shown lie apart, in [0, 1]: `jensen_shannon` of the two class distributions.
+    reactions : mapping of str to float, or None
+        Seven reaction intensities in [0, 1].
+    quality : Quality
+    latency_ms : float or None
+        From the estimate's instant to its delivery; live sessions only.
+    model : str
+        Name and version of the bundle.
+    """
+
+    time_s: float
+    t_ns: int
+    window_s: tuple[float, float]
+    sequence: int
+    face: FaceBox | None
+    emotion: TaskEstimate | None
+    expression: TaskEstimate | None
+    gap: float | None
+    reactions: Mapping[str, float] | None
+    quality: Quality
+    latency_ms: float | None
+    model: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, strings and numbers (floats rounded to six decimals)."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return plain
+
+    def to_json(self) -> str:
+        """Return one line of JSON; the same estimate always gives the same bytes."""
+        return json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, _DIGITS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return value
+
+
+def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
+    """Return the Jensen–Shannon divergence, base 2, of two discrete distributions.
+
+    Parameters
+    ----------
+    p, q
+        `(classes,)` probabilities that sum to one.
+
+    Returns
+    -------
+    float
+        In [0, 1]: 0 for equal, 1 for disjoint distributions.
+
+    References
+    ----------
+    J. Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1), 1991.
+
+    Examples
+    --------
+    >>> jensen_shannon([1.0, 0.0], [0.0, 1.0])
+    1.0
+    """
+    a, b = np.asarray(p, np.float64), np.asarray(q, np.float64)
+    middle = (a + b) / 2
+
+    def divergence(x: npt.NDArray[np.float64]) -> float:
+        some = x > 0
+        return float(np.sum(x[some] * np.log2(x[some] / middle[some])))
+
+    return float(np.clip((divergence(a) + divergence(b)) / 2, 0.0, 1.0))
+
+
+def softmax(logits: npt.NDArray[np.floating[Any]], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return probabilities along the last axis, in float64."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    exponential = np.exp(scaled)
+    return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
+
+
+def ordered(names: tuple[str, ...], values: npt.NDArray[Any]) -> Mapping[str, float]:
+    """Pair names with values, in order."""
+    return dict(zip(names, (float(value) for value in values), strict=True))
