@@ -1,0 +1,534 @@
+"""Recognizer: a bundle on a device, shared by any number of sessions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emert_edge import __version__
+from emert_edge.asynchronous import off_thread
+from emert_edge.bundle import Bundle, open_bundle
+from emert_edge.bundle.manifest import Manifest
+from emert_edge.engines import Engine, EngineSet, open_engines
+from emert_edge.errors import BundleIncompatible, EngineError
+from emert_edge.estimate import Estimate, Quality, TaskEstimate, jensen_shannon, ordered, softmax
+from emert_edge.eye.features import FEATURE_NAMES
+from emert_edge.face import open_detector
+from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, open_inputs
+from emert_edge.kernels import crop_normalize_into, instruction_set
+from emert_edge.live import LiveEstimates, Policy, check_policy
+from emert_edge.replay import replay_estimates
+from emert_edge.session import Session, Token, Window, plane_order
+
+__all__ = ["Recognizer"]
+
+FloatArray = npt.NDArray[np.float32]
+
+_LOG = logging.getLogger("emert_edge")
+
+
+@dataclass(slots=True)
+class _Encoder:
+    """One encoder's open batch: rows are written as frames come, and run when the batch is full or wanted."""
+
+    engine: Engine
+    source: FloatArray
+    result: FloatArray
+    waiting: list[Token]
+
+    def add(self, token: Token, write: Callable[[FloatArray], None]) -> None:
+        write(self.source[len(self.waiting)])
+        self.waiting.append(token)
+        if len(self.waiting) == self.engine.max_batch:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.engine.run(len(self.waiting))
+            for token, row in zip(self.waiting, self.result, strict=False):
+                token.vector = row.copy()
+            self.waiting.clear()
+
+
+class Recognizer:
+    """What faces show and people feel, from a face video and eye behaviour.
+
+    Parameters
+    ----------
+    bundle
+        A bundle's name, folder or `.emert` file, an open `Bundle`, or None for the packaged one.
+    device
+        "auto", "cpu", "cuda", "cuda:N", "tensorrt" or "tensorrt:N". `auto` may choose, a name may not.
+    precision
+        "auto", "fp32", "fp16" or "int8".
+    threads
+        Threads of the inference runtime on a CPU; chosen for small machines when None.
+    detector
+        Path of a YuNet model for finding faces; without it the user's store is asked for one, and the Haar cascade
+        that ships with OpenCV is used otherwise.
+
+    Raises
+    ------
+    BundleNotFound, BundleCorrupt, BundleIncompatible
+        The bundle is not there, damaged, or lacks what was asked for.
+    DeviceUnavailable
+        The named device cannot be had here, with the reason.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        detector: str | Path | None = None,
+    ) -> None:
+        self._bundle = open_bundle(bundle)
+        _require_features(self._bundle)
+        self._detector = open_detector(detector)
+        self._engines: EngineSet | None = open_engines(
+            self._bundle, device=device, precision=precision, threads=threads
+        )
+        engines = self._engines
+        self._device, self._precision = str(engines.device), engines.precision
+        self._faces = _Encoder(
+            engines.face_encoder, engines.face_encoder.inputs["frame"], engines.face_encoder.outputs["face_token"], []
+        )
+        self._fixations: _Encoder | None = None
+        if (fixation := engines.fixation_encoder) is not None:
+            self._fixations = _Encoder(fixation, fixation.inputs["fused"], fixation.outputs["fixation_token"], [])
+        # The engines' buffers are shared, so one thread computes at a time.
+        self._compute = Lock()
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def bundle(self) -> Bundle:
+        """The open bundle."""
+        return self._bundle
+
+    @property
+    def device(self) -> str:
+        """The device that runs the graphs: "cpu" or "cuda:N"."""
+        return self._device
+
+    @property
+    def precision(self) -> str:
+        """The precision that was chosen: "fp32", "fp16" or "int8"."""
+        return self._precision
+
+    def describe(self) -> dict[str, Any]:
+        """Say what really runs: files, providers, versions, kernels, detector, the bundle's licence."""
+        import cv2
+
+        manifest = self._bundle.manifest
+        engines = self._open_engines()
+        return {
+            "emert_edge": __version__,
+            "bundle": {
+                "name": manifest.name,
+                "version": manifest.version,
+                "path": str(self._bundle.path),
+                "licence": manifest.licence,
+                "architecture": f"{manifest.architecture}-{manifest.size}",
+                "description": manifest.description,
+            },
+            "device": self._device,
+            "precision": self._precision,
+            "threads": engines.threads,
+            "engines": [asdict(engine.describe()) for engine in engines.all()],
+            "kernels": instruction_set(),
+            "detector": self._detector.name,
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
+        }
+
+    def warmup(self) -> None:
+        """Run every graph once, so that the first estimate is not the slowest."""
+        with self._compute:
+            for engine in self._open_engines().all():
+                engine.run(1)
+
+    # -- streaming ----------------------------------------------------------------------------------------------------
+
+    def session(self, *, stride_s: float | None = None, clock: str = "monotonic") -> Session:
+        """Make a session: one person's stream.
+
+        Parameters
+        ----------
+        stride_s
+            Seconds between estimates, a multiple of the bundle's eye token; the bundle's own when None.
+        clock
+            Name of the clock domain that the session's times are in.
+        """
+        self._open_engines()
+        return Session(self, stride_s=stride_s, clock=clock)
+
+    def step(self, sessions: Sequence[Session]) -> list[list[Estimate]]:
+        """Take what is due from many sessions in common batches.
+
+        Returns
+        -------
+        list of list of Estimate
+            One list a session, in the order given; equal to each session's own `estimates()` to 1e-5.
+
+        Raises
+        ------
+        ValueError
+            A session belongs to another recognizer, or stands twice in the list.
+        SessionClosed
+            A session is closed.
+        """
+        for session in sessions:
+            if session._recognizer is not self:
+                raise ValueError("sessions: a session of another Recognizer cannot be stepped here")
+        if len({id(session) for session in sessions}) != len(sessions):
+            raise ValueError("sessions: a session stands twice in the list")
+        results: list[list[Estimate]] = [[] for _ in sessions]
+        with self._compute:
+            engines = self._open_engines()
+            while True:
+                room = engines.head.max_batch
+                batch: list[tuple[int, Window]] = []
+                for index, session in enumerate(sessions):
+                    for t_ns in session._due(room - len(batch)):
+                        batch.append((index, self._open_window(session, t_ns, len(batch))))
+                    if len(batch) == room:
+                        break
+                if not batch:
+                    return results
+                for index, estimate in self._run_head(engines.head, batch):
+                    results[index].append(estimate)
+
+    def _open_window(self, session: Session, t_ns: int, row: int) -> Window:
+        inputs = self._open_engines().head.inputs
+
+        def take_eye(features: FloatArray, mask: FloatArray) -> None:
+            if "eye_tokens" in inputs:
+                inputs["eye_tokens"][row] = features
+                inputs["eye_mask"][row] = mask
+
+        fixation = self._fixations.add if self._fixations is not None else _refuse_fixation
+        return session._open_window(t_ns, self._faces.add, fixation, take_eye)
+
+    def _run_head(self, head: Engine, batch: list[tuple[int, Window]]) -> Iterator[tuple[int, Estimate]]:
+        self._faces.flush()
+        if self._fixations is not None:
+            self._fixations.flush()
+        for row, (_, window) in enumerate(batch):
+            _fill_tokens(head, "face", row, window.faces)
+            if self._fixations is not None:
+                _fill_tokens(head, "fixation", row, window.fixations)
+        head.run(len(batch))
+        for row, (index, window) in enumerate(batch):
+            yield index, _estimate(self._bundle.manifest, head, row, window)
+
+    # -- whole recordings and live streams ----------------------------------------------------------------------------
+
+    def run(
+        self,
+        face: FrameInput | None = None,
+        gaze: GazeInput | None = None,
+        scene: FrameInput | None = None,
+        *,
+        session: str | Path | None = None,
+        gaze_offset_ms: float = 0.0,
+        align: Align = "start",
+        scene_space: Space = "scene",
+        stride_s: float | None = None,
+    ) -> Iterator[Estimate]:
+        """Estimate a recording: every frame is offered, and the same input gives the same bytes.
+
+        Parameters
+        ----------
+        face, scene
+            A video, an animated GIF, a folder of images, or a `FrameSource`.
+        gaze
+            A gaze recording's file or folder, a `GazeRecording`, or `GazeSamples`.
+        session
+            A recorded session in one file.
+        gaze_offset_ms
+            Added to the gaze's times after alignment.
+        align
+            "start" lays the first data of every recording on one instant, time 0; "clock" keeps their times, which
+            must then be of one clock domain.
+        scene_space
+            "scene" for a head-worn scene camera, "screen" for a recording of the screen.
+        stride_s
+            Seconds between estimates; the bundle's own when None.
+
+        Yields
+        ------
+        Estimate
+
+        Raises
+        ------
+        FrameSourceError, GazeFormatError
+            A recording cannot be read, or breaks off.
+        ValueError
+            Nothing to estimate was given, or clock domains differ.
+        """
+        offset_ns = gaze_offset_ns(gaze_offset_ms)
+        stream = self.session(stride_s=stride_s, clock="recording")
+        inputs = open_inputs(face, gaze, scene, session, scene_space, align)
+        return replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
+
+    def live(
+        self,
+        face: FrameInput | None = None,
+        gaze: GazeInput | None = None,
+        scene: FrameInput | None = None,
+        *,
+        session: str | Path | None = None,
+        gaze_offset_ms: float = 0.0,
+        align: Align = "start",
+        scene_space: Space = "scene",
+        stride_s: float | None = None,
+        policy: Policy = "latest",
+        max_queue: int = 8,
+    ) -> LiveEstimates:
+        """Estimate live streams: each source is read by a thread of its own.
+
+        Recordings may take the place of devices; they are played at their own pace, and the stream ends when all
+        sources have ended.
+
+        Parameters
+        ----------
+        policy
+            What a full queue does: "latest" drops its oldest frame and counts it, "block" makes the source wait,
+            "error" raises `QueueOverflow` here.
+        max_queue
+            Frames that may wait.
+
+        Raises
+        ------
+        FrameSourceError
+            A camera was lost.
+        QueueOverflow
+            Under `policy="error"`.
+        """
+        offset_ns = gaze_offset_ns(gaze_offset_ms)
+        check_policy(policy, max_queue)
+        stream = self.session(stride_s=stride_s, clock="monotonic")
+        inputs = open_inputs(face, gaze, scene, session, scene_space, align)
+        return LiveEstimates(
+            stream,
+            inputs,
+            gaze_offset_ns=offset_ns,
+            rebase=align == "start",
+            policy=policy,
+            max_queue=max_queue,
+        )
+
+    def run_async(self, *args: Any, **kwargs: Any) -> AsyncIterator[Estimate]:
+        """Do as `run` does, without blocking the event loop."""
+        return off_thread(lambda: self.run(*args, **kwargs))
+
+    def live_async(self, *args: Any, **kwargs: Any) -> AsyncIterator[Estimate]:
+        """Do as `live` does, without blocking the event loop."""
+        return off_thread(lambda: self.live(*args, **kwargs))
+
+    # -- single faces -------------------------------------------------------------------------------------------------
+
+    def expressions(
+        self, images: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]], *, color: str = "bgr"
+    ) -> FloatArray:
+        """Read the shown expression from faces that are already cropped; nothing is detected.
+
+        Parameters
+        ----------
+        images
+            `(N, H, W, 3)` uint8, or a sequence of `(H, W, 3)` uint8 of any sizes.
+        color
+            "bgr" or "rgb".
+
+        Returns
+        -------
+        ndarray
+            `(N, classes)` float32 probabilities, in the order of `bundle.manifest.labels.expression`.
+
+        Raises
+        ------
+        BundleIncompatible
+            The bundle has no expression head on single faces.
+        TypeError, ValueError
+            An image is not uint8 or has another shape; the message names it.
+        """
+        spec, labels = self._bundle.manifest.face, self._bundle.manifest.labels
+        if color not in ("bgr", "rgb"):
+            raise ValueError(f"color must be 'bgr' or 'rgb', not {color!r}")
+        faces = _face_images(images)
+        with self._compute:
+            engine = self._open_engines().face_encoder
+            if labels.expression is None or "expression_logits" not in engine.outputs:
+                raise BundleIncompatible(f"{self._bundle.path}: no expression head on single faces in this bundle")
+            temperature = self._bundle.manifest.temperature.get("face_expression", 1.0)
+            order = plane_order(color, spec.color)
+            result = np.empty((len(faces), len(labels.expression)), np.float32)
+            for first in range(0, len(faces), engine.max_batch):
+                part = faces[first : first + engine.max_batch]
+                for row, image in enumerate(part):
+                    crop_normalize_into(
+                        engine.inputs["frame"][row], image, _whole(image, spec.size), spec.mean, spec.std, color=order
+                    )
+                engine.run(len(part))
+                logits = engine.outputs["expression_logits"][: len(part)]
+                result[first : first + len(part)] = softmax(logits, temperature)
+        return result
+
+    # -- end ----------------------------------------------------------------------------------------------------------
+
+    def _open_engines(self) -> EngineSet:
+        if self._engines is None:
+            raise EngineError("this Recognizer is closed; make a new one")
+        return self._engines
+
+    def close(self) -> None:
+        """Release the engines; may be called twice."""
+        with self._compute:
+            if self._engines is not None:
+                self._engines.close()
+                self._engines = None
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _refuse_fixation(token: Token, write: Callable[[FloatArray], None]) -> None:
+    raise AssertionError("a bundle without fixation tokens has none to encode")
+
+
+def _require_features(bundle: Bundle) -> None:
+    eye = bundle.manifest.eye
+    if eye is None or eye.features == FEATURE_NAMES:
+        return
+    differing = sorted(set(eye.features) ^ set(FEATURE_NAMES)) or ["their order"]
+    raise BundleIncompatible(
+        f"{bundle.path}: trained on eye features that this emert_edge does not compute so; "
+        f"they differ in {', '.join(differing[:5])}: update emert_edge or train anew"
+    )
+
+
+def _fill_tokens(head: Engine, kind: str, row: int, tokens: Sequence[Token]) -> None:
+    vectors, mask = head.inputs[f"{kind}_tokens"][row], head.inputs[f"{kind}_mask"][row]
+    vectors[:] = 0
+    mask[:] = 0
+    place = len(mask) - len(tokens)  # a young stream has fewer; the newest stands last
+    for index, token in enumerate(tokens, start=place):
+        if token.vector is not None:
+            vectors[index] = token.vector
+            mask[index] = 1
+
+
+def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Estimate:
+    labels, outputs = manifest.labels, head.outputs
+    emotion = _task("emotion", labels.emotion, manifest, outputs, row)
+    expression = _task("expression", labels.expression, manifest, outputs, row)
+    gap = None
+    if emotion is not None and expression is not None and labels.emotion == labels.expression:
+        gap = jensen_shannon(list(emotion.probabilities.values()), list(expression.probabilities.values()))
+    reactions = None
+    if labels.reactions is not None and "reactions" in outputs:
+        reactions = ordered(labels.reactions, outputs["reactions"][row])
+    return Estimate(
+        time_s=window.t_ns / 1e9,
+        t_ns=window.t_ns,
+        window_s=(window.start_ns / 1e9, window.t_ns / 1e9),
+        sequence=window.sequence,
+        face=window.faces[-1].face,
+        emotion=emotion,
+        expression=expression,
+        gap=gap,
+        reactions=reactions,
+        quality=_quality(manifest, window),
+        latency_ms=None,
+        model=manifest.identity,
+    )
+
+
+def _task(
+    name: str, classes: tuple[str, ...] | None, manifest: Manifest, outputs: Any, row: int
+) -> TaskEstimate | None:
+    if classes is None or f"{name}_logits" not in outputs:
+        return None
+    probabilities = softmax(outputs[f"{name}_logits"][row], manifest.temperature.get(name, 1.0))
+    best = int(probabilities.argmax())
+    polarity = polarities = valence = arousal = intensity = None
+    if manifest.labels.polarity is not None and f"{name}_polarity_logits" in outputs:
+        polarities = ordered(manifest.labels.polarity, softmax(outputs[f"{name}_polarity_logits"][row]))
+        polarity = max(polarities, key=polarities.__getitem__)
+    if f"{name}_valence_arousal" in outputs:
+        valence, arousal = (float(value) for value in outputs[f"{name}_valence_arousal"][row])
+    if name == "expression" and "expression_intensity" in outputs:
+        intensity = float(outputs["expression_intensity"][row, 0])
+    return TaskEstimate(
+        label=classes[best],
+        probability=float(probabilities[best]),
+        probabilities=ordered(classes, probabilities),
+        polarity=polarity,
+        polarities=polarities,
+        valence=valence,
+        arousal=arousal,
+        intensity=intensity,
+    )
+
+
+def _quality(manifest: Manifest, window: Window) -> Quality:
+    real = sum(token.face is not None for token in window.faces)
+    newest = window.faces[-1]
+    degraded = []
+    if not real or (newest.seen and newest.face is None):
+        degraded.append("no_face")  # nobody now, or nobody in the whole window
+    if not window.gaze:
+        degraded.append("no_gaze")
+    if not window.pupil:
+        degraded.append("no_pupil")
+    if not any(token.seen for token in window.fixations):
+        degraded.append("no_scene")
+    if real and not newest.seen:
+        degraded.append("stale_face")  # the camera fell silent: the estimate rests on older frames
+    if not window.synchronised:
+        degraded.append("clock_unsynchronised")
+    return Quality(
+        face=real / manifest.window.face_tokens,
+        gaze=window.gaze,
+        skew_ms=window.skew_ns / 1e6,
+        dropped_frames=window.dropped_frames,
+        late_samples=window.late_samples,
+        degraded=tuple(degraded),
+    )
+
+
+def _face_images(images: Any) -> list[npt.NDArray[np.uint8]]:
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise ValueError(f"images must have the shape (N, H, W, 3), not {images.shape}; wrap a single image in a list")
+    if not isinstance(images, np.ndarray | list | tuple):
+        raise TypeError(f"images must be an array (N, H, W, 3) or a list of images, not {type(images).__name__}")
+    faces = list(images)
+    for index, image in enumerate(faces):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+            raise TypeError(f"images[{index}] must be a uint8 array, not {kind}")
+        if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"images[{index}] must have the shape (H, W, 3), not {image.shape}")
+    return faces
+
+
+def _whole(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Return the affine that maps a whole image to a whole output, in index coordinates."""
+    scale_x, scale_y = size[1] / image.shape[1], size[0] / image.shape[0]
+    return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]])

@@ -1,0 +1,509 @@
+"""One person's stream: push what arrives, take what is ready.
+
+A session keeps what its next windows need and no more: the newest frame of each grid cell until its place on the grid
+has come, the tokens of one window, and the gaze that no eye token has swallowed yet. The work of a window is done when
+it is taken, by the `Recognizer`, so that many sessions can share one batch.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from emert_edge.bundle.manifest import Manifest
+from emert_edge.clock import ClockMap
+from emert_edge.errors import QueueOverflow, SessionClosed
+from emert_edge.estimate import Estimate, FaceBox
+from emert_edge.eye.features import eye_features
+from emert_edge.eye.fixation import fixation_token_map_into
+from emert_edge.eye.samples import GazeSamples
+from emert_edge.face.crop import crop_affine
+from emert_edge.face.detection import require_frame
+from emert_edge.face.tracking import FaceTracker
+from emert_edge.kernels import Color, crop_normalize_into, fuse_gaze_frame_into
+from emert_edge.window import FrameCells, GazeStore, Grid, HeldFrame
+
+if TYPE_CHECKING:
+    from emert_edge.recognizer import Recognizer
+
+__all__ = ["Session", "Token", "Window"]
+
+FloatArray = npt.NDArray[np.float32]
+
+MAX_WAITING_BYTES = 512 * 1024**2
+"""How much may wait in frames before a push is refused: about three minutes of 720p that nobody took."""
+
+MAX_JUMP_NS = 3_600 * 1_000_000_000
+"""No stream leaps an hour ahead of the others: that is a wrong unit or another clock."""
+
+_COLORS = ("bgr", "rgb")
+
+
+@dataclass(slots=True)
+class Token:
+    """One grid point's face or fixation token; `vector` is None where it is missing, and filled in by an encoder."""
+
+    vector: FloatArray | None = None
+    skew_ns: int = 0
+    face: FaceBox | None = None
+    seen: bool = False  # a frame was there, whether or not it showed a face; of a fixation token: it shows a scene
+
+
+Encode: TypeAlias = Callable[[Token, Callable[[FloatArray], None]], None]
+"""An encoder's way in: the token to fill, and what writes the encoder's input row."""
+
+
+@dataclass(slots=True)
+class Window:
+    """One window, ready for the head as soon as its tokens' vectors are filled in."""
+
+    t_ns: int
+    start_ns: int
+    sequence: int
+    faces: tuple[Token, ...]
+    fixations: tuple[Token, ...]
+    gaze: float  # share of eye tokens with valid gaze
+    skew_ns: int
+    pupil: bool
+    dropped_frames: int
+    late_samples: int
+    synchronised: bool
+
+
+class _EyeTokens:
+    """The eye tokens of one window: features, already normalised, and what they rest on. Oldest first."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        count = manifest.window.eye_tokens
+        width = len(manifest.eye.features) if manifest.eye is not None else 0
+        self.features = np.zeros((count, width), np.float32)
+        self.mask = np.zeros(count, np.float32)
+        self.pupil = np.zeros(count, bool)
+        self.skew_ns = np.zeros(count, np.int64)
+        if manifest.eye is not None:
+            self._mean = np.asarray(manifest.eye.mean, np.float32)
+            self._scale = (1.0 / np.asarray(manifest.eye.std, np.float64)).astype(np.float32)
+            self._clip = np.float32(manifest.eye.clip)
+
+    def shift(self, tokens: int) -> int:
+        """Make room for tokens at the end and say how many are new."""
+        count = len(self.mask)
+        new = min(tokens, count)
+        for array in (self.features, self.mask, self.pupil, self.skew_ns):
+            array[: count - new] = array[new:].copy()
+        return new
+
+    def fill(self, samples: GazeSamples, start_ns: int, stop_ns: int, new: int) -> None:
+        """Compute the last `new` tokens from the samples of [start, stop)."""
+        last = slice(len(self.mask) - new, None)
+        if self.features.shape[1]:
+            features = eye_features(samples, start_ns, stop_ns, new)
+            features -= self._mean
+            features *= self._scale
+            np.clip(features, -self._clip, self._clip, out=self.features[last])
+        span = (stop_ns - start_ns) // new
+        valid = samples.valid
+        token = ((samples.t_ns - start_ns) // span).astype(np.intp)
+        self.mask[last] = np.bincount(token[valid], minlength=new) > 0
+        pupil = (samples.pupil_left > 0) | (samples.pupil_right > 0)
+        self.pupil[last] = np.bincount(token[pupil], minlength=new) > 0
+        newest = np.full(new, start_ns, np.int64)
+        np.maximum.at(newest, token[valid], samples.t_ns[valid])
+        ends = start_ns + span * np.arange(1, new + 1, dtype=np.int64)
+        self.skew_ns[last] = np.where(self.mask[last] > 0, ends - newest, 0)
+
+
+class Session:
+    """One stream's state; made by `Recognizer.session`.
+
+    Time is data time: nothing here looks at the wall clock. `push_*` may be called from several threads; `estimates`
+    and `Recognizer.step` belong to one.
+    """
+
+    def __init__(self, recognizer: Recognizer, *, stride_s: float | None = None, clock: str = "monotonic") -> None:
+        if not isinstance(clock, str) or not clock:
+            raise TypeError("clock must be the name of a clock domain")
+        self._recognizer = recognizer
+        self._manifest = recognizer.bundle.manifest
+        self._stride_ns = _stride(stride_s, self._manifest)
+        self._clocks = ClockMap(clock)
+        self._lock = Lock()
+        self._closed = False
+        self._tracker = FaceTracker(recognizer._detector)
+        self._map = np.zeros(self._manifest.fixation.size, np.float32) if self._manifest.fixation is not None else None
+        self._clear()
+
+    def _clear(self) -> None:
+        window = self._manifest.window
+        self._grid: Grid | None = None
+        self._newest: dict[str, int] = {}
+        self._finished = False
+        self._emitted = 0
+        self._last_ns: int | None = None
+        self._late = 0
+        self._dropped = 0
+        self._space: dict[str, str] = {}
+        self._pupil_unit: str | None = None
+        self._synchronised = True
+        self._gaze = GazeStore()
+        self._cells = {"face": FrameCells(), "scene": FrameCells()}
+        self._face_tokens: deque[Token] = deque(maxlen=window.face_tokens)
+        self._fixation_tokens: deque[Token] = deque(maxlen=window.face_tokens)
+        self._next_point: int | None = None
+        self._eye = _EyeTokens(self._manifest)
+        self._tracker.reset()
+
+    # -- pushing ------------------------------------------------------------------------------------------------------
+
+    def push_face(self, frame: npt.NDArray[np.uint8], t_ns: int, *, color: str = "bgr") -> None:
+        """Take a camera frame; what is kept is copied.
+
+        Parameters
+        ----------
+        frame
+            `(H, W, 3)` uint8, any strides.
+        t_ns
+            Time in the session's clock.
+        color
+            "bgr" or "rgb".
+
+        Raises
+        ------
+        SessionClosed
+            After `finish` or `close`.
+        QueueOverflow
+            Too many frames wait to be taken by `estimates`.
+        TypeError, ValueError
+            An argument is of the wrong type, shape or range, or `t_ns` leaps more than an hour ahead.
+        """
+        self._push_frame("face", frame, t_ns, color)
+
+    def push_scene(self, frame: npt.NDArray[np.uint8], t_ns: int, *, color: str = "bgr", space: str = "scene") -> None:
+        """Take a frame of what the person sees; as `push_face`.
+
+        Parameters
+        ----------
+        space
+            "scene" for a head-worn scene camera, "screen" for a recording of the screen: the space that the gaze must
+            be in.
+
+        Raises
+        ------
+        ValueError
+            The gaze is in another space, or as in `push_face`.
+        """
+        if space not in ("scene", "screen"):
+            raise ValueError(f"space must be 'scene' or 'screen', not {space!r}")
+        self._push_frame("scene", frame, t_ns, color, space)
+
+    def push_gaze(self, samples: GazeSamples) -> None:
+        """Take gaze samples, any number, in any order of time.
+
+        Raises
+        ------
+        ValueError
+            The samples are in another space than the scene or than earlier samples, their pupil unit changed, or their
+            times leap more than an hour ahead.
+        TypeError
+            `samples` are no `GazeSamples`.
+        SessionClosed
+            After `finish` or `close`.
+        """
+        if not isinstance(samples, GazeSamples):
+            raise TypeError(f"samples must be GazeSamples, not {type(samples).__name__}")
+        with self._lock:
+            self._require_open()
+            if not len(samples):
+                return
+            self._check_space("gaze", samples.space)
+            if samples.pupil_unit is not None:
+                if self._pupil_unit not in (None, samples.pupil_unit):
+                    raise ValueError(
+                        f"samples: pupil_unit changed from {self._pupil_unit!r} to {samples.pupil_unit!r}; "
+                        "one session takes one unit: reset() begins anew"
+                    )
+                self._pupil_unit = samples.pupil_unit
+            offset = self._clocks.offset(samples.clock)
+            times = samples.t_ns if not offset else samples.t_ns + np.int64(offset)
+            first, last = int(times.min()), int(times.max())
+            self._arrive("gaze", first, last)
+            self._synchronised = offset is not None
+            keep: slice | npt.NDArray[np.bool_] = slice(None)
+            if self._last_ns is not None and first <= self._last_ns:
+                keep = times > self._last_ns
+                self._late += len(times) - int(np.count_nonzero(keep))
+            self._gaze.append(times[keep], samples, keep)
+
+    def _push_frame(
+        self,
+        stream: str,
+        frame: npt.NDArray[np.uint8],
+        t_ns: int,
+        color: str,
+        space: str | None = None,
+    ) -> None:
+        require_frame(frame)
+        t_ns = _time(t_ns)
+        if color not in _COLORS:
+            raise ValueError(f"color must be 'bgr' or 'rgb', not {color!r}")
+        with self._lock:
+            self._require_open()
+            self._check_space("scene", space)
+            grid = self._arrive(stream, t_ns, t_ns)
+            if self._last_ns is not None and t_ns <= self._last_ns:
+                self._late += 1
+                return
+            if sum(cells.held_bytes for cells in self._cells.values()) + frame.nbytes > MAX_WAITING_BYTES:
+                raise QueueOverflow(
+                    f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
+                )
+            self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
+
+    def _arrive(self, stream: str, first_ns: int, last_ns: int) -> Grid:
+        """Note that a stream has reached a time; the first datum of all anchors the grid."""
+        if self._newest:
+            newest = max(self._newest.values())
+            if last_ns - newest > MAX_JUMP_NS or newest - last_ns > MAX_JUMP_NS:
+                raise ValueError(
+                    f"t_ns: {stream} at {last_ns / 1e9:.3f} s is more than an hour away from the session's newest "
+                    f"datum ({newest / 1e9:.3f} s): a wrong unit, or another clock (set_clock_offset, reset)"
+                )
+        elif last_ns - first_ns > MAX_JUMP_NS:
+            raise ValueError(
+                f"t_ns: {stream} samples span {(last_ns - first_ns) / 1e9:.0f} s in one push: a wrong unit?"
+            )
+        if self._grid is None:
+            self._grid = Grid.of(self._manifest.window, first_ns, self._stride_ns)
+        self._newest[stream] = max(last_ns, self._newest.get(stream, last_ns))
+        return self._grid
+
+    def _check_space(self, stream: str, space: str | None) -> None:
+        if space is None:
+            return
+        other = next((name for name, known in self._space.items() if known != space), None)
+        if other is not None:
+            remedy = (
+                "push_scene(…, space='screen') is for recordings of the screen" if "scene" in (stream, other) else ""
+            )
+            raise ValueError(
+                f"{stream} is in {space!r} coordinates and the session's {other} in {self._space[other]!r}: they "
+                f"cannot be laid over each other; {remedy or 'reset() begins anew'}"
+            )
+        self._space[stream] = space
+
+    def set_clock_offset(self, domain: str, offset_ns: int) -> None:
+        """Declare that session time = time in `domain` + `offset_ns` for all data pushed from now on."""
+        if not isinstance(domain, str) or not domain:
+            raise TypeError("domain must be the name of a clock domain")
+        self._clocks.set_offset(domain, _time(offset_ns, "offset_ns"))
+
+    def finish(self) -> None:
+        """Say that no more input comes: what is left becomes due."""
+        with self._lock:
+            self._require_usable()
+            self._finished = True
+
+    def reset(self) -> None:
+        """Forget everything but the clock offsets and begin anew, as a new session would."""
+        with self._lock:
+            self._require_usable()
+            self._clear()
+
+    def close(self) -> None:
+        """End the session; may be called twice."""
+        with self._lock:
+            if not self._closed:
+                self._clear()
+                self._closed = True
+
+    def _require_usable(self) -> None:
+        if self._closed:
+            raise SessionClosed("this session is closed; make a new one with Recognizer.session()")
+
+    def _require_open(self) -> None:
+        self._require_usable()
+        if self._finished:
+            raise SessionClosed("this session was finished and takes no more input; reset() begins anew")
+
+    # -- taking -------------------------------------------------------------------------------------------------------
+
+    def estimates(self) -> list[Estimate]:
+        """Return what is due, each once, in order; never waits.
+
+        Raises
+        ------
+        SessionClosed
+            After `close`.
+        EngineError
+            The engine failed.
+        """
+        return self._recognizer.step([self])[0]
+
+    def _count_dropped(self, frames: int) -> None:
+        with self._lock:
+            self._dropped += frames
+
+    def _due(self, most: int) -> list[int]:
+        """Return the times of the next due windows, `most` at most."""
+        with self._lock:
+            self._require_usable()
+            grid = self._grid
+            if grid is None:
+                return []
+            oldest, newest = min(self._newest.values()), max(self._newest.values())
+            reached = newest if self._finished else max(oldest, newest - grid.max_wait_ns)
+            times: list[int] = []
+            while len(times) < most and grid.due_time(self._emitted + len(times)) <= reached:
+                times.append(grid.due_time(self._emitted + len(times)))
+            if self._finished and most and not times and self._last_ns is None:
+                # A recording shorter than half a window still gets its answer, where all of it has been seen. Gaze at
+                # an instant belongs to the token that begins there.
+                ends = [t_ns + (stream == "gaze") for stream, t_ns in self._newest.items()]
+                times.append(grid.point_time(max(grid.cell_of(max(ends)), 0)))
+            return times
+
+    def _open_window(
+        self,
+        t_ns: int,
+        encode_face: Encode,
+        encode_fixation: Encode,
+        take_eye: Callable[[FloatArray, FloatArray], None],
+    ) -> Window:
+        """Take the window that ends at a due time; hand its new frames to the encoders, its eye tokens to `take_eye`."""
+        taken: list[tuple[Token, HeldFrame]] = []
+        with self._lock:
+            self._require_usable()
+            grid = self._grid
+            assert grid is not None
+            start_ns = t_ns - grid.window_ns
+            self._fill_eye(grid, t_ns)
+            take_eye(self._eye.features, self._eye.mask)
+            last_point = grid.last_point(t_ns)
+            first_point = last_point - grid.face_tokens + 1
+            next_point = first_point if self._next_point is None else max(first_point, self._next_point)
+            for point in range(next_point, last_point + 1):
+                time = grid.point_time(point)
+                token, fixation = Token(), Token()
+                if (held := self._cells["face"].take(point)) is not None:
+                    token.seen, token.skew_ns = True, time - held.t_ns
+                    taken.append((token, held))
+                self._fill_fixation(fixation, self._cells["scene"].take(point), time, grid, encode_fixation)
+                self._face_tokens.append(token)
+                self._fixation_tokens.append(fixation)
+            self._next_point = last_point + 1
+            for cells in self._cells.values():
+                cells.forget(last_point + 1)
+            self._gaze.forget(t_ns - grid.window_ns)
+            self._last_ns = t_ns
+            sequence, self._emitted = self._emitted, self._emitted + 1
+            dropped, late, synchronised = self._dropped, self._late, self._synchronised
+        for token, held in taken:  # outside the lock: looking for a face must not hold up whoever pushes
+            self._fill_face(token, held, encode_face)
+            with self._lock:
+                self._cells["face"].release(held)
+        faces, fixations = tuple(self._face_tokens), tuple(self._fixation_tokens)
+        skews = [token.skew_ns for token in (*faces, *fixations)]
+        return Window(
+            t_ns=t_ns,
+            start_ns=start_ns,
+            sequence=sequence,
+            faces=faces,
+            fixations=fixations,
+            gaze=float(self._eye.mask.mean()),
+            skew_ns=max(*skews, int(self._eye.skew_ns.max())),
+            pupil=bool(self._eye.pupil.any()),
+            dropped_frames=dropped,
+            late_samples=late,
+            synchronised=synchronised,
+        )
+
+    def _fill_eye(self, grid: Grid, t_ns: int) -> None:
+        passed = grid.eye_tokens
+        if self._last_ns is not None:
+            passed = (t_ns - self._last_ns) // grid.eye_span_ns
+        new = self._eye.shift(passed)
+        if new:
+            begin = t_ns - new * grid.eye_span_ns
+            self._eye.fill(self._gaze.between(begin, t_ns), begin, t_ns, new)
+
+    def _fill_fixation(
+        self,
+        token: Token,
+        scene: HeldFrame | None,
+        time: int,
+        grid: Grid,
+        encode: Encode,
+    ) -> None:
+        spec, fixation_map = self._manifest.fixation, self._map
+        if scene is not None:
+            token.seen, token.skew_ns = True, time - scene.t_ns
+        if spec is None or fixation_map is None:
+            return
+        begin = time - grid.face_cadence_ns
+        samples = self._gaze.between(begin, time)
+        if fixation_token_map_into(fixation_map, samples, begin, time, spec.sigma_px):
+
+            def write(row: FloatArray) -> None:
+                if scene is None:
+                    row[:3] = 0
+                    row[3] = fixation_map
+                else:
+                    color = plane_order(scene.color, spec.color)
+                    fuse_gaze_frame_into(row, scene.image, fixation_map, spec.mean, spec.std, color=color)
+
+            encode(token, write)
+        if scene is not None:
+            self._cells["scene"].release(scene)
+
+    def _fill_face(self, token: Token, held: HeldFrame, encode: Encode) -> None:
+        spec = self._manifest.face
+        frame = held.image if held.color == "bgr" else np.ascontiguousarray(held.image[:, :, ::-1])
+        found = self._tracker.update(frame, held.t_ns)
+        if found is None:
+            token.skew_ns = 0
+            return
+        token.face = FaceBox(found.box, found.score, found.track_id)
+        affine = crop_affine(found.box, spec.size, spec.scale)
+        color = plane_order("bgr", spec.color)
+        encode(token, lambda row: crop_normalize_into(row, frame, affine, spec.mean, spec.std, color=color))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def plane_order(frame: str, planes: str) -> Color:
+    """Return the colour order to name to a kernel, which always turns it into RGB, so that its planes come as asked."""
+    return "bgr" if (frame == "bgr") == (planes == "rgb") else "rgb"
+
+
+def _time(value: Any, name: str = "t_ns") -> int:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an integer (nanoseconds), not {type(value).__name__}")
+    if not -(2**62) < int(value) < 2**62:
+        raise ValueError(f"{name} is out of range: {value}")
+    return int(value)
+
+
+def _stride(stride_s: float | None, manifest: Manifest) -> int | None:
+    if stride_s is None:
+        return None
+    if isinstance(stride_s, bool) or not isinstance(stride_s, numbers.Real):
+        raise TypeError(f"stride_s must be a number of seconds, not {type(stride_s).__name__}")
+    span_ms = manifest.window.eye_span_ms
+    tokens = float(stride_s) * 1000 / span_ms
+    if not 0 < tokens < 1e6 or abs(tokens - round(tokens)) > 1e-6:
+        raise ValueError(f"stride_s must be a positive multiple of {span_ms / 1000} s (an eye token), not {stride_s}")
+    return round(tokens) * span_ms * 1_000_000
