@@ -1,0 +1,140 @@
+"""What `run` and `live` are given: paths or sources, opened together and closed together."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from emert_edge.errors import SourceError
+from emert_edge.eye.samples import GazeSamples
+from emert_edge.sources import FrameSource, GazeSource, open_frames, open_gaze
+
+__all__ = ["Align", "FrameInput", "GazeInput", "Inputs", "Space", "gaze_offset_ns", "gaze_pieces", "open_inputs"]
+
+FrameInput: TypeAlias = "str | Path | int | FrameSource"
+GazeInput: TypeAlias = "str | Path | GazeSamples | GazeSource"
+Align: TypeAlias = Literal["start", "clock"]
+Space: TypeAlias = Literal["scene", "screen"]
+
+_PIECE_NS = 100_000_000
+
+
+class _HeldSamples:
+    """Samples that a caller holds in memory, as a recorded source."""
+
+    name = "gaze samples"
+    live = False
+
+    def __init__(self, samples: GazeSamples) -> None:
+        self._samples = samples.sorted()
+        self.clock = samples.clock or ""
+
+    def chunks(self) -> Iterator[GazeSamples]:
+        yield self._samples
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def gaze_pieces(source: GazeSource) -> Iterator[GazeSamples]:
+    """Yield a recording's samples in pieces of a tenth of a second, so that gaze never runs far ahead of faces."""
+    for chunk in source.chunks():
+        ordered = chunk.sorted()
+        times = ordered.t_ns
+        first = 0
+        while first < len(times):
+            start = int(times[first])
+            yield ordered.between(start, start + _PIECE_NS)
+            first = int(times.searchsorted(start + _PIECE_NS))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The sources of one stream."""
+
+    face: FrameSource | None
+    gaze: GazeSource | None
+    scene: FrameSource | None
+    scene_space: Space
+
+    def close(self) -> None:
+        """Close them all."""
+        for source in (self.face, self.gaze, self.scene):
+            if source is not None:
+                source.close()
+
+    def require_common_clock(self) -> None:
+        """Raise `ValueError` unless all sources state one clock domain, or none."""
+        clocks = {source.name: source.clock for source in (self.face, self.gaze, self.scene) if source is not None}
+        if len({clock for clock in clocks.values() if clock}) > 1:
+            listed = ", ".join(f"{name} in {clock!r}" for name, clock in clocks.items())
+            raise ValueError(f"align='clock' needs one clock domain; here are {listed}: use align='start'")
+
+
+def open_inputs(
+    face: FrameInput | None,
+    gaze: GazeInput | None,
+    scene: FrameInput | None,
+    recorded: str | Path | None,
+    scene_space: Space,
+    align: str,
+) -> Inputs:
+    """Open what was given; what was opened is closed again if another fails.
+
+    Raises
+    ------
+    ValueError
+        Nothing was given, or an option is unknown.
+    SourceError
+        Something cannot be opened.
+    """
+    if align not in ("start", "clock"):
+        raise ValueError(f"align must be 'start' or 'clock', not {align!r}")
+    if scene_space not in ("scene", "screen"):
+        raise ValueError(f"scene_space must be 'scene' or 'screen', not {scene_space!r}")
+    if recorded is not None:
+        raise SourceError(f"{recorded}: session files (MCAP, XDF) cannot be read by this version; give face and gaze")
+    if face is None and gaze is None:
+        raise ValueError("nothing to estimate from: give face, gaze or both")
+    opened: list[Any] = []
+    try:
+        for source, opener in ((face, open_frames), (gaze, _open_gaze_source), (scene, open_frames)):
+            opened.append(None if source is None else opener(source))  # type: ignore[operator]
+    except BaseException:
+        for source in opened:
+            if source is not None:
+                source.close()
+        raise
+    inputs = Inputs(*opened, scene_space)
+    if align == "clock":
+        inputs.require_common_clock()
+    return inputs
+
+
+def _open_gaze_source(gaze: GazeInput) -> GazeSource:
+    if isinstance(gaze, GazeSamples):
+        return _HeldSamples(gaze)
+    if isinstance(gaze, Path):
+        return open_gaze(gaze)
+    if isinstance(gaze, str):
+        if gaze.startswith("lsl:"):
+            raise SourceError(
+                f"{gaze}: eye trackers on LSL cannot be read by this version; give a recording or a GazeSource"
+            )
+        return open_gaze(gaze)
+    if not hasattr(gaze, "chunks"):
+        raise TypeError(f"gaze must be a path, GazeSamples or a GazeSource, not {type(gaze).__name__}")
+    return gaze
+
+
+def gaze_offset_ns(offset_ms: float) -> int:
+    """Check a gaze offset and return it in nanoseconds."""
+    if isinstance(offset_ms, bool) or not isinstance(offset_ms, numbers.Real):
+        raise TypeError(f"gaze_offset_ms must be a number, not {type(offset_ms).__name__}")
+    if not math.isfinite(offset_ms) or abs(offset_ms) > 3.6e6:
+        raise ValueError(f"gaze_offset_ms must be within an hour, not {offset_ms}")
+    return round(float(offset_ms) * 1e6)
