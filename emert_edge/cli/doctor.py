@@ -1,0 +1,231 @@
+"""`emert-edge doctor`: what is installed, what can run, what cannot, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from emert_edge.cli.options import Json
+
+__all__ = ["doctor", "examine"]
+
+RIVALS = {
+    "OpenCV": (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+    "ONNX Runtime": (
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "onnxruntime-directml",
+        "onnxruntime-openvino",
+        "onnxruntime-qnn",
+        "onnxruntime-training",
+    ),
+}
+"""Distributions that install the same module: whichever came last has overwritten parts of the others."""
+
+MODULES = {"OpenCV": "cv2", "ONNX Runtime": "onnxruntime"}
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, what can run here and what can't, and why."""
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    for name, version in report["versions"].items():
+        typer.echo(f"{name:22} {version if version is not None else 'not installed'}")
+    typer.echo("")
+    for device in report["devices"]:
+        state = "can run" if device["available"] else f"cannot run: {device['reason']}"
+        typer.echo(f"{device['device']:22} {state}")
+    typer.echo(f"{'kernels':22} {report['kernels']}")
+    typer.echo(f"{'OpenCV with GStreamer':22} {'yes' if report['opencv_gstreamer'] else 'no'}")
+    typer.echo(f"{'face detector':22} {report['detector']}")
+    for bundle in report["bundles"]:
+        typer.echo(f"{'bundle':22} {bundle['name']} ({bundle['place']}): {bundle['state']}")
+    typer.echo("")
+    for problem in report["problems"]:
+        typer.echo(f"problem: {problem}")
+    if not report["problems"]:
+        typer.echo("no problems found")
+
+
+def examine() -> dict[str, Any]:
+    """Collect the report as plain data."""
+    problems: list[str] = []
+    distributions = _distributions()
+    for subject, names in RIVALS.items():
+        problems += _double_installation(subject, names, distributions)
+    report: dict[str, Any] = {
+        "versions": _versions(distributions),
+        "platform": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "python": sys.version.split()[0],
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "jetson": _jetson(),
+        },
+        "double_installations": {
+            subject: [f"{name} {distributions[name]}" for name in names if name in distributions]
+            for subject, names in RIVALS.items()
+            if sum(name in distributions for name in names) > 1
+        },
+        "devices": _devices(problems),
+        "providers": _providers(),
+        "kernels": _kernels(problems),
+        "opencv_gstreamer": _gstreamer(),
+        "detector": _detector(problems),
+        "bundles": _bundles(problems),
+    }
+    report["problems"] = problems
+    return report
+
+
+def _distributions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), distribution.version)
+    return found
+
+
+def _double_installation(subject: str, names: tuple[str, ...], distributions: dict[str, str]) -> list[str]:
+    installed = [name for name in names if name in distributions]
+    module = MODULES[subject]
+    problems = []
+    if len(installed) > 1:
+        listed = " and ".join(f"{name} {distributions[name]}" for name in installed)
+        problems.append(
+            f"{subject} is installed twice ({listed}); they overwrite each other's files: uninstall all of them, "
+            "then install the one you want (docs/install.md)"
+        )
+    places = _copies(module)
+    if len(places) > 1:
+        problems.append(
+            f"the module {module} lies in {len(places)} places ({', '.join(places)}); the first is used: "
+            "remove the others, or install without dependencies beside the board's own (docs/install.md)"
+        )
+    return problems
+
+
+def _copies(module: str) -> list[str]:
+    places = []
+    for entry in dict.fromkeys(sys.path):
+        folder = Path(entry or ".")
+        try:
+            if (folder / module / "__init__.py").is_file() or any(folder.glob(f"{module}.*.so")):
+                places.append(str(folder))
+        except OSError:
+            continue  # a path entry that cannot be read holds nothing that can be imported
+    return places
+
+
+def _versions(distributions: dict[str, str]) -> dict[str, str | None]:
+    from emert_edge import __version__
+
+    versions: dict[str, str | None] = {"emert_edge": __version__, "python": sys.version.split()[0]}
+    versions["numpy"] = distributions.get("numpy")
+    for subject, names in RIVALS.items():
+        versions[subject] = next((f"{distributions[name]} ({name})" for name in names if name in distributions), None)
+        if versions[subject] is None:  # a board's own build need not be a distribution
+            versions[subject] = _module_version(MODULES[subject])
+    for name in ("pydantic", "typer", "rich", "torch", "onnx", "tensorrt"):
+        versions[name] = distributions.get(name)
+    return versions
+
+
+def _module_version(module: str) -> str | None:
+    try:
+        return str(__import__(module).__version__)
+    except ImportError:
+        return None
+
+
+def _jetson() -> str | None:
+    try:
+        return Path("/etc/nv_tegra_release").read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _devices(problems: list[str]) -> list[dict[str, Any]]:
+    from emert_edge.engines.device import cuda_fault, tensorrt_fault
+
+    devices: list[dict[str, Any]] = []
+    try:
+        import onnxruntime  # noqa: F401 — whether it imports is the question
+
+        devices.append({"device": "cpu", "available": True, "reason": None})
+    except ImportError as error:
+        problems.append(f"ONNX Runtime cannot be imported: {error}")
+        devices.append({"device": "cpu", "available": False, "reason": f"ONNX Runtime cannot be imported: {error}"})
+        return devices
+    for name, fault in (("cuda", cuda_fault()), ("tensorrt", tensorrt_fault())):
+        devices.append({"device": name, "available": fault is None, "reason": fault})
+    return devices
+
+
+def _providers() -> list[str]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return []
+    return list(onnxruntime.get_available_providers())
+
+
+def _kernels(problems: list[str]) -> str:
+    try:
+        from emert_edge.kernels import instruction_set
+
+        return f"cpu ({instruction_set()})"
+    except ImportError as error:
+        problems.append(f"the compiled core cannot be imported: {error}; install the package anew")
+        return "missing"
+
+
+def _gstreamer() -> bool:
+    try:
+        import cv2
+    except ImportError:
+        return False
+    return bool(re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()))
+
+
+def _detector(problems: list[str]) -> str:
+    from emert_edge.errors import EmertError
+    from emert_edge.face import open_detector
+
+    try:
+        return open_detector().name
+    except (EmertError, ImportError) as error:
+        problems.append(f"no face detector: {error}")
+        return "none"
+
+
+def _bundles(problems: list[str]) -> list[dict[str, str]]:
+    from emert_edge.bundle import Bundle, installed_bundles
+    from emert_edge.errors import BundleError
+
+    rows = []
+    for place, path in installed_bundles():
+        state = "sound"
+        try:
+            Bundle.open(path).verify()
+        except BundleError as error:
+            state = str(error)
+            problems.append(state)
+        rows.append({"name": path.stem if path.suffix == ".emert" else path.name, "place": place, "state": state})
+    return rows

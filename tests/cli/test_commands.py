@@ -1,0 +1,95 @@
+"""The other commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_version_and_help(emert: Run) -> None:
+    from emert_edge import __version__
+
+    assert emert("--version").stdout == f"emert-edge {__version__}\n"
+    text = emert("--help").stdout
+    for command in ("run", "demo", "doctor", "bundle", "gaze", "train", "export"):
+        assert command in text
+
+
+def test_every_command_of_the_public_face_has_its_place(emert: Run) -> None:
+    for command in ("record", "evaluate", "quantize", "build", "bench"):
+        done = emert(command)
+        assert done.returncode == 1
+        assert "not part of version" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_bundles_are_listed_shown_and_verified(emert: Run, tmp_path: Path) -> None:
+    from emert_edge.bundle import packaged_dir
+
+    rows = json.loads(emert("bundle", "list", "--json").stdout)
+    assert ("emert-demo", "packaged") in [(row["name"], row["place"]) for row in rows]
+    assert "emert-demo" in emert("bundle", "list").stdout
+    manifest = json.loads(emert("bundle", "show", "emert-demo", "--json").stdout)
+    assert manifest["labels"]["emotion"][0] == "happiness"
+    assert "licence" in emert("bundle", "show").stdout
+    assert json.loads(emert("bundle", "verify", "--json").stdout)["sound"] is True
+    shutil.copytree(packaged_dir() / "emert-demo", tmp_path / "damaged")
+    (tmp_path / "damaged" / "card.md").write_text("better than ever")
+    done = emert("bundle", "verify", "damaged", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["sound"] is False
+    assert "card.md" in done.stderr
+
+
+def test_doctor_says_what_runs_and_why_not(emert: Run) -> None:
+    report = json.loads(emert("doctor", "--json").stdout)
+    devices = {device["device"]: device for device in report["devices"]}
+    assert devices["cpu"]["available"] is True
+    for device in ("cuda", "tensorrt"):
+        assert devices[device]["available"] or devices[device]["reason"]
+    assert report["versions"]["numpy"]
+    assert any(bundle["name"] == "emert-demo" and bundle["state"] == "sound" for bundle in report["bundles"])
+    text = emert("doctor")
+    assert text.returncode == 0
+    assert "cpu" in text.stdout
+
+
+def test_doctor_sees_a_double_installation(tmp_path: Path) -> None:
+    for name in (
+        "opencv_python-4.10.0",
+        "opencv_python_headless-4.11.0",
+        "onnxruntime-1.20.0",
+        "onnxruntime_gpu-1.20.0",
+    ):
+        info = tmp_path / f"{name}.dist-info"
+        info.mkdir()
+        distribution, version = name.rsplit("-", 1)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from emert_edge.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "doctor", "--json"], capture_output=True, text=True, check=True
+    )
+    report = json.loads(done.stdout)
+    assert set(report["double_installations"]) == {"OpenCV", "ONNX Runtime"}
+    text = " ".join(report["problems"])
+    assert "opencv-python 4.10.0 and opencv-python-headless 4.11.0" in text
+    assert "onnxruntime-gpu" in text
+
+
+def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:
+    process = subprocess.Popen(
+        [*command, "bundle", "show", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.wait(60)
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
