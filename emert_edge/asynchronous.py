@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 __all__ = ["off_thread"]
@@ -18,6 +16,9 @@ async def off_thread(make: Callable[[], Iterator[Item]]) -> AsyncIterator[Item]:
     Opening, reading and closing all happen in one worker thread. When the caller leaves early, an iterator with a
     `stop()` is told to end, so that a wait for the next item cannot hold up the leaving.
     """
+    import asyncio  # here, because most programs never come here and it takes its time to load
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = asyncio.get_running_loop()
     worker = ThreadPoolExecutor(1, thread_name_prefix="emert-async")
     end = object()

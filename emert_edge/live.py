@@ -76,12 +76,16 @@ class _Queue(Generic[Item]):
         self._limit = limit
         self._policy = policy
         self._items: deque[tuple[int, Item]] = deque()
+        self._expected = 0
         self._dropped = 0
 
-    def put(self, sequence: int, item: Item) -> Item | None:
-        """Queue an item under the policy; return the one that was dropped for it, if any."""
-        dropped = None
+    def put(self, sequence: int, item: Item) -> None:
+        """Queue an item under the policy."""
         with self._shared.condition:
+            if sequence > self._expected:
+                _LOG.warning("%s: items %d to %d were lost by the source", self._name, self._expected, sequence - 1)
+                self._dropped += sequence - self._expected
+            self._expected = sequence + 1
             if len(self._items) >= self._limit:
                 if self._policy == "error":
                     raise QueueOverflow(
@@ -89,7 +93,7 @@ class _Queue(Generic[Item]):
                         "more slowly than data come: take them faster, or use policy 'latest' or 'block'"
                     )
                 if self._policy == "latest":
-                    number, dropped = self._items.popleft()
+                    number, _ = self._items.popleft()
                     self._dropped += 1
                     _LOG.warning("%s: item %d was dropped by a full queue", self._name, number)
                 else:
@@ -97,7 +101,6 @@ class _Queue(Generic[Item]):
                         self._shared.condition.wait(_IDLE_S)
             self._items.append((sequence, item))
             self._shared.condition.notify_all()
-        return dropped
 
     def take_all(self) -> tuple[list[Item], int]:
         """Return all that waits, and how many were dropped since the last call. The condition must be held."""
@@ -111,26 +114,6 @@ class _Queue(Generic[Item]):
 
 
 _Image: TypeAlias = npt.NDArray[np.uint8]
-
-
-class _Buffers:
-    """Frame buffers that are used again; shared by a capture thread and the consumer."""
-
-    def __init__(self, limit: int) -> None:
-        self._free: deque[_Image] = deque(maxlen=limit)
-
-    def copy(self, image: _Image) -> _Image:
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = np.empty_like(image)
-        if buffer.shape != image.shape:
-            buffer = np.empty_like(image)
-        np.copyto(buffer, image)
-        return buffer
-
-    def give_back(self, image: _Image) -> None:
-        self._free.append(image)
 
 
 class _Pace:
@@ -155,16 +138,12 @@ class _Pace:
         return self._shift
 
 
-def _capture_frames(
-    source: FrameSource, queue: _Queue[tuple[int, _Image]], buffers: _Buffers, pace: _Pace, shared: _Shared
-) -> None:
+def _capture_frames(source: FrameSource, queue: _Queue[tuple[int, _Image]], pace: _Pace, shared: _Shared) -> None:
     for frame in source.frames():
         if shared.stopped.is_set():
             return
-        t_ns = frame.t_ns + pace.wait(frame.t_ns)
-        dropped = queue.put(frame.sequence, (t_ns, buffers.copy(frame.image)))
-        if dropped is not None:
-            buffers.give_back(dropped[1])
+        # a frame owns its memory, so the queue may keep it as it is
+        queue.put(frame.sequence, (frame.t_ns + pace.wait(frame.t_ns), frame.image))
 
 
 def _capture_gaze(source: GazeSource, queue: _Queue[GazeSamples], pace: _Pace, shared: _Shared) -> None:
@@ -250,7 +229,7 @@ def _consume(
 ) -> Iterator[Estimate]:
     start_ns = time.monotonic_ns()
     threads: list[Thread] = []
-    frames: list[tuple[_Queue[tuple[int, _Image]], _Buffers, Callable[..., None]]] = []
+    frames: list[tuple[_Queue[tuple[int, _Image]], Callable[..., None]]] = []
     gaze_queue: _Queue[GazeSamples] | None = None
 
     def start(name: str, source: FrameSource | GazeSource, body: Callable[[], None]) -> None:
@@ -263,10 +242,9 @@ def _consume(
     for name, source, push in (("face", inputs.face, session.push_face), ("scene", inputs.scene, pushes_scene)):
         if source is not None:
             queue: _Queue[tuple[int, _Image]] = _Queue(shared, source.name, max_queue, policy)
-            buffers = _Buffers(max_queue + 1)
             pace = _Pace(shared, source.live, start_ns, rebase)
-            start(name, source, partial(_capture_frames, source, queue, buffers, pace, shared))
-            frames.append((queue, buffers, push))
+            start(name, source, partial(_capture_frames, source, queue, pace, shared))
+            frames.append((queue, push))
     if inputs.gaze is not None:
         gaze = inputs.gaze
         gaze_queue = _Queue(shared, gaze.name, max_queue * GAZE_CHUNKS_PER_FRAME, policy)
@@ -280,22 +258,21 @@ def _consume(
         ended = False
         while not (ended or shared.stopped.is_set()):
             with shared.condition:
-                waiting = [queue for queue, _, _ in frames] + ([gaze_queue] if gaze_queue is not None else [])
+                waiting = [queue for queue, _ in frames] + ([gaze_queue] if gaze_queue is not None else [])
                 if not any(map(len, waiting)) and shared.running and shared.error is None:
                     shared.condition.wait(_IDLE_S)
                 chunks, _ = gaze_queue.take_all() if gaze_queue is not None else ([], 0)
-                taken = [(queue.take_all(), buffers, push) for queue, buffers, push in frames]
+                taken = [(queue.take_all(), push) for queue, push in frames]
                 error, ended = shared.error, not shared.running
                 shared.condition.notify_all()  # whoever waits for room
             if error is not None:
                 raise error
             for samples in chunks:
                 session.push_gaze(samples)
-            for (images, dropped), buffers, push in taken:
+            for (images, dropped), push in taken:
                 session._count_dropped(dropped)
                 for t_ns, image in images:
                     push(image, t_ns)
-                    buffers.give_back(image)
             if ended:
                 session.finish()
             for estimate in session.estimates():

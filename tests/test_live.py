@@ -108,6 +108,16 @@ def test_latest_drops_the_oldest_frames_counts_and_names_them(
     assert camera.read == 400
 
 
+def test_frames_that_the_source_itself_lost_are_counted(recognizer: Recognizer) -> None:
+    class Skipping(Camera):
+        def frames(self) -> Iterator[Frame]:
+            for frame in super().frames():
+                yield Frame(frame.image, frame.t_ns, frame.sequence + (3 if frame.sequence >= 10 else 0))
+
+    taken = list(recognizer.live(Skipping(30), policy="block"))
+    assert taken[-1].quality.dropped_frames == 3
+
+
 def test_block_loses_nothing(recognizer: Recognizer) -> None:
     taken = []
     for estimate in recognizer.live(Camera(200, step_s=0.05), policy="block", max_queue=2):

@@ -119,6 +119,8 @@ def _open(bundle: Bundle, device: Device, precision: str, threads: int | None) -
     chosen = _choose_precision(bundle, device, precision)
     count = threads or default_threads()
     shapes = tensor_shapes(bundle.manifest)
+    if missing := [role for role, tensors in shapes.items() if tensors and not bundle.has_role(role)]:
+        raise BundleIncompatible(f"{bundle.path}: the bundle has no graph of the {' or the '.join(missing)}")
     opened: dict[Role, Engine] = {}
     try:
         for role, tensors in shapes.items():
