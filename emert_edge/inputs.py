@@ -67,6 +67,12 @@ class Inputs:
             if source is not None:
                 source.close()
 
+    def require_recorded(self) -> None:
+        """Raise `SourceError` if a source is live."""
+        for source in (self.face, self.gaze, self.scene):
+            if source is not None and source.live:
+                raise SourceError(f"{source.name} is a live source; run() is for recordings: use live()")
+
     def require_common_clock(self) -> None:
         """Raise `ValueError` unless all sources state one clock domain, or none."""
         clocks = {source.name: source.clock for source in (self.face, self.gaze, self.scene) if source is not None}
@@ -82,6 +88,8 @@ def open_inputs(
     recorded: str | Path | None,
     scene_space: Space,
     align: str,
+    *,
+    live: bool,
 ) -> Inputs:
     """Open what was given; what was opened is closed again if another fails.
 
@@ -90,7 +98,7 @@ def open_inputs(
     ValueError
         Nothing was given, or an option is unknown.
     SourceError
-        Something cannot be opened.
+        Something cannot be opened, or is live where `live` says that only recordings will do.
     """
     if align not in ("start", "clock"):
         raise ValueError(f"align must be 'start' or 'clock', not {align!r}")
@@ -110,8 +118,14 @@ def open_inputs(
                 source.close()
         raise
     inputs = Inputs(*opened, scene_space)
-    if align == "clock":
-        inputs.require_common_clock()
+    try:
+        if not live:
+            inputs.require_recorded()
+        if align == "clock":
+            inputs.require_common_clock()
+    except BaseException:
+        inputs.close()
+        raise
     return inputs
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,8 +30,6 @@ from emert_edge.session import Session, Token, Window, plane_order
 __all__ = ["Recognizer"]
 
 FloatArray = npt.NDArray[np.float32]
-
-_LOG = logging.getLogger("emert_edge")
 
 
 @dataclass(slots=True)
@@ -196,6 +193,8 @@ class Recognizer:
         results: list[list[Estimate]] = [[] for _ in sessions]
         with self._compute:
             engines = self._open_engines()
+            for session in sessions:  # before anything is taken from any of them
+                session._require_usable()
             while True:
                 room = engines.head.max_batch
                 batch: list[tuple[int, Window]] = []
@@ -279,7 +278,7 @@ class Recognizer:
         """
         offset_ns = gaze_offset_ns(gaze_offset_ms)
         stream = self.session(stride_s=stride_s, clock="recording")
-        inputs = open_inputs(face, gaze, scene, session, scene_space, align)
+        inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=False)
         return replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
 
     def live(
@@ -319,7 +318,7 @@ class Recognizer:
         offset_ns = gaze_offset_ns(gaze_offset_ms)
         check_policy(policy, max_queue)
         stream = self.session(stride_s=stride_s, clock="monotonic")
-        inputs = open_inputs(face, gaze, scene, session, scene_space, align)
+        inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=True)
         return LiveEstimates(
             stream,
             inputs,

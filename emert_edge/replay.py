@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TypeAlias
 
-from emert_edge.errors import SourceError
 from emert_edge.estimate import Estimate
 from emert_edge.inputs import Inputs, gaze_pieces
 from emert_edge.session import Session
@@ -31,9 +30,6 @@ def replay_estimates(session: Session, inputs: Inputs, *, gaze_offset_ns: int, r
         Whether each source's first datum is laid on time 0.
     """
     try:
-        for source in (inputs.face, inputs.gaze, inputs.scene):
-            if source is not None and source.live:
-                raise SourceError(f"{source.name} is a live source; run() is for recordings: use live()")
         streams: list[Iterable[_Item]] = []
         # Where times are equal gaze goes first, then the scene, so that a frame finds its gaze already there.
         if inputs.gaze is not None:

@@ -377,7 +377,7 @@ class Session:
         encode_fixation: Encode,
         take_eye: Callable[[FloatArray, FloatArray], None],
     ) -> Window:
-        """Take the window that ends at a due time; hand its new frames to the encoders, its eye tokens to `take_eye`."""
+        """Take a due window; hand its new frames to the encoders and its eye tokens to `take_eye`."""
         taken: list[tuple[Token, HeldFrame]] = []
         with self._lock:
             self._require_usable()

@@ -59,15 +59,11 @@ def imports(file: Path) -> Iterator[tuple[str, int, bool]]:
         if isinstance(node, ast.Import):
             for name in node.names:
                 yield name.name, node.lineno, id(node) not in deferred
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}:{node.lineno}: imports are absolute here"
+        elif isinstance(node, ast.ImportFrom) and not node.level:  # a relative import stays in its room
             module = node.module or ""
-            for name in node.names if module == "emert_edge" else node.names[:1]:
-                yield (
-                    (f"{module}.{name.name}" if module == "emert_edge" else module),
-                    node.lineno,
-                    id(node) not in deferred,
-                )
+            names = [f"{module}.{name.name}" for name in node.names] if module == "emert_edge" else [module]
+            for name in names:
+                yield name, node.lineno, id(node) not in deferred
 
 
 def floor_of(room: str) -> int:

@@ -93,6 +93,11 @@ class Bundle:
             self.read(name)
 
     @property
+    def name(self) -> str:
+        """The bundle's name."""
+        return self.manifest.name
+
+    @property
     def card(self) -> str:
         """The bundle's card: what it is, what it was trained on, what it must not be used for."""
         return self.read(self.manifest.card).decode("utf-8")

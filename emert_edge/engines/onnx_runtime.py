@@ -82,7 +82,6 @@ class OnnxRuntimeEngine:
         self._max_batch = max_batch
         self._inputs = self._allocate(self._session.get_inputs(), shapes, bundle, graph.file)
         self._outputs = self._allocate(self._session.get_outputs(), shapes, bundle, graph.file)
-        self._options = onnxruntime.RunOptions()
         self._binding: Any = self._session.io_binding()
         self._bound = 0
 
@@ -139,7 +138,7 @@ class OnnxRuntimeEngine:
         try:
             if self._bound != batch or self._providers[0] != "CPUExecutionProvider":
                 self._bind(batch)
-            self._session.run_with_iobinding(self._binding, self._options)
+            self._session.run_with_iobinding(self._binding)
         except Exception as error:  # see above
             self._bound = 0
             raise EngineError(f"ONNX Runtime failed in {self._description.file}: {_first_line(error)}") from error

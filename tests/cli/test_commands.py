@@ -83,13 +83,12 @@ def test_doctor_sees_a_double_installation(tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "bundle", "show", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    process.wait(60)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
     assert "Traceback" not in errors
     assert "Exception ignored" not in errors

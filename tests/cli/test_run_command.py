@@ -175,7 +175,7 @@ def test_times_in_the_wrong_unit(refused, tmp_path: Path) -> None:  # type: igno
     (tmp_path / "columns.json").write_text(json.dumps(columns))
     line = refused("--gaze", "plain.csv", "--gaze-columns", "columns.json")
     assert "plain.csv" in line
-    assert "ms" in line
+    assert "milliseconds" in line
 
 
 def test_a_corrupted_bundle(refused, tmp_path: Path, shared_data: Path) -> None:  # type: ignore[no-untyped-def]
