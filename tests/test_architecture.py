@@ -22,8 +22,8 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"replay", "live"}),
     frozenset({"recognizer"}),
     frozenset({"emert_edge"}),
-    frozenset({"export", "calibration"}),
     frozenset({"reference"}),
+    frozenset({"export", "calibration"}),
     frozenset({"cli"}),
 )
 """From the ground up. A room imports rooms of lower floors and itself; `emert_edge` is the package's own file."""

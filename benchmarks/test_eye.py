@@ -1,0 +1,112 @@
+"""Eye behaviour: features, events, readers. Outside the timings: making the signals, and the disk's first reading.
+
+pymovements and pandas stand beside ours where they are installed; they are no dependency of anything here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emert_edge.eye import GazeSamples, detect_events, eye_features
+from emert_edge.sources import open_gaze
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+S = 1_000_000_000
+
+
+def signal(seconds: float, rate: int) -> GazeSamples:
+    """Rests of about a quarter of a second with jumps between them, noise, and blinks."""
+    rng = np.random.default_rng(0)
+    count = round(seconds * rate)
+    rest = np.cumsum(rng.random(count) < 4 / rate)
+    places = rng.random((2, int(rest[-1]) + 1))
+    x, y = places[:, rest] + rng.normal(0, 0.0005, (2, count))
+    lost = np.zeros(count, dtype=np.bool_)
+    for start in rng.integers(0, count, max(round(seconds / 4), 1)).tolist():
+        lost[start : start + round(0.15 * rate)] = True
+    pupil = np.where(lost, np.nan, 3 + 0.1 * np.sin(np.arange(count) / rate))
+    x[lost] = np.nan
+    y[lost] = np.nan
+    return GazeSamples(
+        t_ns=np.arange(count) * (S // rate), x=x, y=y, left_x=x, left_y=y, right_x=x, right_y=y,
+        pupil_left=pupil, pupil_right=pupil, openness_left=pupil * 3, openness_right=pupil * 3,
+    )  # fmt: skip
+
+
+@pytest.mark.benchmark(group="features: one token of 125 ms")
+@pytest.mark.parametrize("rate", [60, 250, 1000])
+def test_features_of_one_token(benchmark: Any, rate: int) -> None:
+    samples = signal(4, rate)
+    rows = benchmark(eye_features, samples, S, S + S // 8, 1)
+    assert rows.shape == (1, 39)
+
+
+@pytest.mark.benchmark(group="features: a window of 32 tokens")
+@pytest.mark.parametrize("rate", [60, 250, 1000])
+def test_features_of_a_window(benchmark: Any, rate: int) -> None:
+    samples = signal(4, rate)
+    rows = benchmark(eye_features, samples, 0, 4 * S, 32)
+    assert rows.shape == (32, 39)
+
+
+@pytest.mark.benchmark(group="events: ten minutes at 500 Hz")
+@pytest.mark.parametrize("method", ["ivt", "idt"])
+def test_events(benchmark: Any, method: str) -> None:
+    samples = signal(600, 500)
+    events = benchmark.pedantic(detect_events, (samples, method), rounds=5, warmup_rounds=1)
+    benchmark.extra_info["samples_per_second"] = len(samples) / benchmark.stats["mean"]
+    assert len(events.fixations) > 500
+
+
+@pytest.mark.benchmark(group="events: ten minutes at 500 Hz")
+@pytest.mark.parametrize("method", ["ivt", "idt"])
+def test_events_by_pymovements(benchmark: Any, method: str) -> None:
+    detection = pytest.importorskip("pymovements.events", reason="pymovements is not installed")
+    samples = signal(600, 500)
+    positions = np.stack([samples.x * 44.0, samples.y * 26.0], axis=1).astype(np.float64)
+    timesteps = samples.t_ns / 1e6
+    if method == "ivt":
+        velocities = np.gradient(positions, timesteps / 1e3, axis=0)
+        benchmark.pedantic(detection.ivt, kwargs={"velocities": velocities, "timesteps": timesteps}, rounds=3)
+    else:
+        benchmark.pedantic(detection.idt, kwargs={"positions": positions, "timesteps": timesteps}, rounds=3)
+
+
+def repeated(folder: Path, source: Path, times: int) -> Path:
+    """A real file's rows, several times over."""
+    header, rows = source.read_bytes().split(b"\n", 1)
+    path = folder / source.name
+    path.write_bytes(header + b"\n" + rows * times)
+    return path
+
+
+READERS = {
+    "tobii_pro_lab": ("tobii_prolab_ivt/I-VT-normal Data export_short.tsv", "\t", ","),
+    "pupil_core": ("pupil_core_export/gaze_positions.csv", ",", "."),
+}
+
+
+@pytest.mark.benchmark(group="readers")
+@pytest.mark.parametrize("vendor", READERS)
+@pytest.mark.parametrize("reader", ["emert_edge", "pandas, every column", "pandas, the columns used"])
+def test_readers(benchmark: Any, tmp_path: Path, vendor: str, reader: str) -> None:
+    name, mark, decimal = READERS[vendor]
+    if not (SHARED / name).is_file():
+        pytest.skip(f"no real data here: {SHARED / name} is absent")
+    path = repeated(tmp_path, SHARED / name, 10)
+    if reader == "emert_edge":
+        recording = benchmark.pedantic(open_gaze, (path,), rounds=3, warmup_rounds=1)
+        benchmark.extra_info["samples_per_second"] = len(recording.samples) / benchmark.stats["mean"]
+        return
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    words = ("timestamp", "Gaze point", "Pupil diameter", "openness", "Validity", "Sensor", "Eye movement")
+    words = words if vendor == "tobii_pro_lab" else ("gaze_timestamp", "confidence", "norm_pos")
+    used = (lambda title: any(word in title for word in words)) if reader.endswith("used") else None
+    table = benchmark.pedantic(
+        pandas.read_csv, (path,), {"sep": mark, "decimal": decimal, "usecols": used}, rounds=3, warmup_rounds=1
+    )
+    benchmark.extra_info["samples_per_second"] = len(table) / benchmark.stats["mean"]

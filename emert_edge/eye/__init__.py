@@ -1,0 +1,22 @@
+"""Gaze samples, events, and the named features of eye behaviour."""
+
+from __future__ import annotations
+
+from emert_edge.eye.detection import detect_events
+from emert_edge.eye.events import Blink, Events, Fixation, Saccade
+from emert_edge.eye.features import FEATURE_NAMES, FEATURE_UNITS, eye_features
+from emert_edge.eye.geometry import ViewingGeometry
+from emert_edge.eye.samples import GazeSamples
+
+__all__ = [
+    "FEATURE_NAMES",
+    "FEATURE_UNITS",
+    "Blink",
+    "Events",
+    "Fixation",
+    "GazeSamples",
+    "Saccade",
+    "ViewingGeometry",
+    "detect_events",
+    "eye_features",
+]

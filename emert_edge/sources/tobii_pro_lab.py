@@ -1,0 +1,412 @@
+"""Tobii Pro Lab's data export (TSV, or CSV), with units in its headers or without.
+
+A sample is a row of the sensor "Eye Tracker". Rows of other sensors and of events are counted in the metadata.
+
+- Time is `Recording timestamp`: milliseconds or microseconds as the header says; where an older export says nothing,
+  whichever makes the rate that of an eye tracker.
+- Points are `Gaze point X` and `Y`, and per eye, in pixels of the display (DACS px) from the top left, divided by
+  `Recording resolution width` and `height`.
+- Where `Validity left` or `right` is Invalid, that eye's point and pupil are missing. Openness is the eyelids' own
+  measure and stays, also where the gaze is invalid: that is what a blink looks like.
+- Tobii's own fixations and saccades (`Eye movement type` with its index) become the recording's events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emert_edge.errors import GazeFormatError
+from emert_edge.eye.events import Blink, Events, Fixation, Saccade
+from emert_edge.eye.samples import GazeSamples
+from emert_edge.sources.delimited_text import Block, DelimitedText, listed
+from emert_edge.sources.gaze_recording import (
+    GazeRecording,
+    likely_time_unit,
+    require_plausible_rate,
+)
+
+__all__ = ["VENDOR", "read", "recognises"]
+
+VENDOR = "tobii_pro_lab"
+
+Float64Array = npt.NDArray[np.float64]
+
+_UNIT = re.compile(r"^(?P<base>.*?)\s*[\[(](?P<unit>[^\])]*)[\])]$")
+_TIME = "Recording timestamp"
+_NS = {"ms": 1_000_000, "us": 1_000}
+_EYES = ("left", "right")
+_PIXELS = ("dacspx", "adcspx", "px", "")  # as newer and older versions write the display's pixels
+#: Cells that hold for the whole recording, under the names they get in the metadata.
+_CONSTANTS = {
+    "Recording name": "recording",
+    "Participant name": "participant",
+    "Project name": "project",
+    "Recording software version": "software_version",
+    "Eyetracker name": "device",
+    "Recording Eye tracker name": "device",
+    "Recording Fixation filter name": "fixation_filter",
+    "Recording duration": "recording_duration_ms",
+    "Recording date UTC": "recording_date_utc",
+    "Recording start time UTC": "recording_start_time_utc",
+    "Average validation accuracy [°]": "validation_accuracy_deg",
+}
+
+
+class _Columns:
+    """The export's columns by name without unit, and by unit."""
+
+    def __init__(self, header: list[str]) -> None:
+        self.units: dict[str, dict[str, int]] = {}
+        self.header = header
+        self.twice: set[tuple[str, str]] = set()
+        for place, name in enumerate(header):
+            base, unit = _split(name)
+            held = self.units.setdefault(base.lower(), {})
+            if unit in held:
+                self.twice.add((base.lower(), unit))
+            held.setdefault(unit, place)
+
+    def find(self, base: str, *units: str) -> int | None:
+        """The place of the first of these units that the column comes in; "" is a header without unit."""
+        held = self.units.get(base.lower(), {})
+        for unit in units or tuple(held):
+            if unit in held:
+                if (base.lower(), unit) in self.twice:
+                    raise GazeFormatError(f"two columns are called {self.header[held[unit]]!r}; which one is meant?")
+                return held[unit]
+        return None
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A header's name and its unit, spaces left out and micro in one spelling: "DACS px" is "dacspx"."""
+    match = _UNIT.match(name)
+    if match is None:
+        return name, ""
+    unit = match["unit"].replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u")
+    return match["base"], unit.replace(" ", "").lower()
+
+
+def recognises(header: list[str]) -> bool:
+    """Whether a table with this header is such an export."""
+    columns = _Columns(header)
+    return _TIME.lower() in columns.units and any(
+        name in columns.units for name in ("gaze point x", "gaze point left x", "gaze point right x", "sensor")
+    )
+
+
+def read(table: DelimitedText, name: str) -> GazeRecording:
+    """Read such an export.
+
+    Raises
+    ------
+    GazeFormatError
+        If columns are missing, a cell cannot be read, or the file holds several recordings.
+    """
+    try:
+        return _Export(table, name).recording()
+    except GazeFormatError as error:
+        if str(error).startswith(str(table.path)):
+            raise
+        raise GazeFormatError(f"{table.path}: {error}") from None
+
+
+class _Export:
+    def __init__(self, table: DelimitedText, name: str) -> None:
+        self.table = table
+        self.name = name
+        columns = _Columns(table.header)
+        time = columns.find(_TIME)
+        if time is None:
+            raise GazeFormatError(f"no column {_TIME!r}; there are {listed(table.header)}")
+        self.time = time
+        self.time_unit = _split(table.header[time])[1]
+        if self.time_unit not in ("", "ms", "us"):
+            raise GazeFormatError(f"column {table.header[time]!r}: times are read in ms or µs")
+        self.points = {
+            "": (columns.find("Gaze point X", *_PIXELS), columns.find("Gaze point Y", *_PIXELS)),
+            **{eye: tuple(columns.find(f"Gaze point {eye} {axis}", *_PIXELS) for axis in "XY") for eye in _EYES},
+        }
+        if not any(None not in pair for pair in self.points.values()):
+            raise GazeFormatError(
+                "no gaze columns: neither 'Gaze point X [DACS px]' and 'Gaze point Y [DACS px]' nor those of an eye; "
+                "choose them when exporting from Tobii Pro Lab"
+            )
+        self.validity = {eye: columns.find(f"Validity {eye}", "") for eye in _EYES}
+        self.pupil = {eye: columns.find(f"Pupil diameter {eye}", "mm", "") for eye in _EYES}
+        self.openness = {eye: columns.find(f"Eye openness {eye}", "mm", "") for eye in _EYES}
+        self.width = columns.find("Recording resolution width", "px", "")
+        self.height = columns.find("Recording resolution height", "px", "")
+        self.sensor = columns.find("Sensor", "")
+        self.event = columns.find("Event", "")
+        self.type = columns.find("Eye movement type", "")
+        # What tells two neighbouring events of one type apart: the event's number, else its duration.
+        told_by = ("Eye movement type index", "Eye movement event duration", "Gaze event duration")
+        self.type_index = next((place for title in told_by if (place := columns.find(title)) is not None), None)
+        self.fixation_point = (
+            columns.find("Fixation point X", *_PIXELS),
+            columns.find("Fixation point Y", *_PIXELS),
+        )
+        self.device_time = columns.find("Eyetracker timestamp", "us", "")
+        self.eye_z = [columns.find(f"Eye position {eye} Z", "dacsmm", "") for eye in _EYES]
+        self.screen_mm = [
+            (
+                columns.find(f"Gaze point {eye} {axis}", "dacsmm"),
+                columns.find(f"Gaze point {eye} {axis}", *_PIXELS),
+            )
+            for axis in "XY"
+            for eye in _EYES
+        ]
+        self.constants: dict[str, int] = {}
+        for title, key in _CONSTANTS.items():
+            base, unit = _split(title)
+            place = columns.find(base, unit) if unit else columns.find(base)
+            if place is not None:
+                self.constants.setdefault(key, place)
+        self.skipped: Counter[str] = Counter()
+        self.held: dict[str, set[str]] = {}
+
+    def _places(self) -> list[int]:
+        single = (
+            self.time, self.width, self.height, self.sensor, self.event, self.type, self.type_index, self.device_time,
+        )  # fmt: skip
+        groups = (
+            *self.points.values(), self.validity.values(), self.pupil.values(), self.openness.values(),
+            self.fixation_point, self.eye_z, *self.screen_mm, self.constants.values(), single,
+        )  # fmt: skip
+        return sorted({place for group in groups for place in group if place is not None})
+
+    def recording(self) -> GazeRecording:
+        parts: list[dict[str, npt.NDArray[Any]]] = []
+        geometry: dict[str, Any] = {}
+        for block in self.table.blocks(self._places()):
+            self._remember(block)
+            sampled = block.taken(self._is_sample(block))
+            if len(sampled):
+                parts.append(self._arrays(sampled))
+                if not geometry:  # a block's worth of samples is plenty
+                    geometry = self._geometry(sampled)
+        if not parts:
+            skipped = ", ".join(f"{count} of {sensor}" for sensor, count in self.skipped.items())
+            raise GazeFormatError(f"no row holds a gaze sample{f' (rows: {skipped})' if skipped else ''}")
+        for key in ("recording", "participant"):
+            if len(self.held.get(key, ())) > 1:
+                raise GazeFormatError(
+                    f"the file holds several recordings ({key}s {listed(sorted(self.held[key]))}); "
+                    "export one recording a file"
+                )
+        arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        size = self._size()
+        samples, unit = self._samples(arrays, size)
+        events, others = self._events(arrays, samples, size)
+        metadata: dict[str, Any] = {
+            "device": None,
+            **{
+                key: next(iter(values))
+                for key, values in self.held.items()
+                if len(values) == 1 and key in self.constants
+            },
+            "screen_size_px": size,
+            **geometry,
+            "time_unit": unit,
+            "time_unit_stated": bool(self.time_unit),
+            "encoding": self.table.encoding,
+            "rows_skipped": dict(self.skipped),
+            "steps_back_in_time": int((np.diff(samples.t_ns) < 0).sum()),
+            "other_eye_movement_types": others,
+        }
+        if "device_time" in arrays:
+            metadata["device_time_us"] = arrays["device_time"]
+        return GazeRecording(samples, VENDOR, self.name, events, metadata)
+
+    def _remember(self, block: Block) -> None:
+        """Gather the cells that should be the same all over; too many different ones don't describe a recording."""
+        for key, place in (*self.constants.items(), ("width", self.width), ("height", self.height)):
+            if place is None:
+                continue
+            cells = block.text(place)
+            # Nearly always a block holds one value: comparing neighbours is cheaper than sorting.
+            different = np.append(True, cells[1:] != cells[:-1])
+            held = self.held.setdefault(key, set())
+            if len(held) < 100:
+                held.update(text for cell in cells[different].tolist()[:100] if (text := block.decoded(cell)))
+
+    def _is_sample(self, block: Block) -> npt.NDArray[np.bool_]:
+        count = len(block)
+        if self.sensor is not None:
+            sensor = block.text(self.sensor)
+            chosen: npt.NDArray[np.bool_] = np.asarray(sensor == b"Eye Tracker") | (sensor == b'"Eye Tracker"')
+            others = np.unique(sensor[~chosen], return_counts=True)
+            for cell, number in zip(*(values.tolist() for values in others), strict=True):
+                word = block.decoded(cell)
+                if word.casefold() == "eye tracker":
+                    chosen |= np.asarray(sensor == cell)
+                else:
+                    self.skipped[word or "event"] += number
+            return chosen
+        # Older exports without the column: an event's row names it, a mouse's row has no time of the eye tracker's.
+        chosen = np.ones(count, dtype=np.bool_)
+        if self.event is not None:
+            chosen &= block.text(self.event) == b""
+        marks = [place for place in (self.device_time, *self.validity.values()) if place is not None]
+        if marks:
+            chosen &= np.logical_or.reduce([block.text(place) != b"" for place in marks])
+        if not chosen.all():
+            self.skipped["no eye tracker row"] += int(count - chosen.sum())
+        return chosen
+
+    def _arrays(self, block: Block) -> dict[str, npt.NDArray[Any]]:
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for unit in [self.time_unit] if self.time_unit else list(_NS):
+            arrays[f"t_{unit}"] = block.times_ns(self.time, _NS[unit])
+        invalid = {eye: self._invalid(block, eye) for eye in _EYES}
+        for eye, (x, y) in self.points.items():
+            for axis, place in (("x", x), ("y", y)):
+                if place is not None:
+                    arrays[f"{eye}{axis}"] = block.numbers(place)
+        for eye in _EYES:
+            for kind, place in (("pupil", self.pupil[eye]), ("openness", self.openness[eye])):
+                if place is not None:
+                    arrays[f"{kind}_{eye}"] = block.numbers(place)
+            bad = invalid[eye]
+            if bad is not None:
+                for key in (f"{eye}x", f"{eye}y", f"pupil_{eye}"):
+                    if key in arrays:
+                        arrays[key][bad] = np.nan
+        left, right = invalid["left"], invalid["right"]
+        if left is not None and right is not None:
+            for axis in "xy":
+                if axis in arrays:
+                    arrays[axis][left & right] = np.nan
+        if self.device_time is not None:
+            arrays["device_time"] = block.numbers(self.device_time)
+        if self.type is not None:
+            words, which = np.unique(block.text(self.type), return_inverse=True)
+            arrays["type"] = np.array([block.decoded(word) for word in words.tolist()], dtype=object)[which]
+            told = self.type_index
+            arrays["type_index"] = (
+                np.zeros(len(block)) if told is None else np.nan_to_num(block.numbers(told), nan=-1.0)
+            )
+            for axis, place in zip("xy", self.fixation_point, strict=True):
+                if place is not None:
+                    arrays[f"fixation_{axis}"] = block.numbers(place)
+        return arrays
+
+    def _invalid(self, block: Block, eye: str) -> npt.NDArray[np.bool_] | None:
+        place = self.validity[eye]
+        if place is None:
+            return None
+        cells = block.text(place)
+        valid = np.asarray(cells == b"Valid")
+        invalid = np.asarray(cells == b"Invalid")
+        for row in np.flatnonzero(~valid & ~invalid).tolist():
+            word = block.decoded(cells[row])
+            if word not in ("", "Valid", "Invalid"):
+                raise GazeFormatError(f"{block.place(row, place)}: {word!r} is neither 'Valid' nor 'Invalid'")
+            invalid[row] = word != "Valid"
+        return invalid
+
+    def _size(self) -> tuple[int, int]:
+        sides = []
+        for key in ("width", "height"):
+            values = sorted(self.held.get(key, ()))
+            title = f"Recording resolution {key}"
+            if not values:
+                raise GazeFormatError(
+                    f"points are in pixels, and no '{title} [px]' says of how many; export that column too, or open "
+                    "the file as a plain table with columns= (or --gaze-columns) and its size_px"
+                )
+            if len(values) > 1:
+                raise GazeFormatError(f"'{title}' changes within the file: {listed(values)}")
+            side = values[0].replace(",", ".")
+            if not side.replace(".", "", 1).isdecimal() or float(side) <= 0:
+                raise GazeFormatError(f"'{title}' is no size: {values[0]!r}")
+            sides.append(round(float(side)))
+        return sides[0], sides[1]
+
+    def _samples(self, arrays: Mapping[str, npt.NDArray[Any]], size: tuple[int, int]) -> tuple[GazeSamples, str]:
+        named: dict[str, Any] = {}
+        for eye in ("", *_EYES):
+            for axis, side in zip("xy", size, strict=True):
+                if f"{eye}{axis}" in arrays:
+                    named[f"{eye}_{axis}" if eye else axis] = arrays[f"{eye}{axis}"] / side
+        for kind in ("pupil", "openness"):
+            named.update({f"{kind}_{eye}": arrays[f"{kind}_{eye}"] for eye in _EYES if f"{kind}_{eye}" in arrays})
+        has_pupil = any(key.startswith("pupil") for key in named)
+
+        def made(unit: str) -> GazeSamples:
+            return GazeSamples(
+                t_ns=arrays[f"t_{unit}"],
+                **named,
+                pupil_unit="mm" if has_pupil else None,
+                space="screen",
+                size_px=size,
+                clock=f"file:{self.name}",
+            )
+
+        unit = self.time_unit or "ms"
+        samples = made(unit)
+        where = f"{self.table.path}, column {self.table.header[self.time]!r}"
+        if not self.time_unit and likely_time_unit(samples, unit) == "us":
+            unit = "us"
+            samples = made(unit)
+        require_plausible_rate(samples, unit, where)
+        return samples, unit
+
+    def _geometry(self, block: Block) -> dict[str, Any]:
+        """Size of the screen, from points given in millimetres and in pixels, and distance of the eyes from it."""
+        answer: dict[str, Any] = {}
+        sides = []
+        for axis, side in enumerate((self.width, self.height)):
+            slopes = []
+            for millimetres, pixels in self.screen_mm[2 * axis : 2 * axis + 2]:
+                if millimetres is None or pixels is None or side is None:
+                    continue
+                length = float(block.numbers(side)[0])
+                mm, px = block.numbers(millimetres), block.numbers(pixels)
+                both = np.isfinite(mm) & np.isfinite(px)
+                if both.sum() >= 2 and np.ptp(px[both]) > 0.05 * length:
+                    slopes.append(float(np.polyfit(px[both], mm[both], 1)[0]) * length)
+            if slopes:
+                sides.append(round(float(np.mean(slopes)), 1))
+        if len(sides) == 2 and min(sides) > 0:
+            answer["screen_size_mm"] = tuple(sides)
+        depths = [block.numbers(place) for place in self.eye_z if place is not None]
+        if depths and any(np.isfinite(depth).any() for depth in depths):
+            answer["screen_distance_mm"] = round(float(np.nanmedian(np.concatenate(depths))), 1)
+        return answer
+
+    def _events(
+        self, arrays: Mapping[str, npt.NDArray[Any]], samples: GazeSamples, size: tuple[int, int]
+    ) -> tuple[Events | None, dict[str, int]]:
+        if "type" not in arrays:
+            return None, {}
+        kinds, index = arrays["type"], arrays["type_index"]
+        new = np.ones(len(samples), dtype=np.bool_)
+        new[1:] = (kinds[1:] != kinds[:-1]) | (index[1:] != index[:-1])
+        firsts = np.flatnonzero(new)
+        lasts = np.append(firsts[1:], len(samples)) - 1
+        fixations, saccades, blinks = [], [], []
+        others: Counter[str] = Counter()
+        nan = float("nan")
+        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+            kind, start, stop = kinds[first], int(samples.t_ns[first]), int(samples.t_ns[last])
+            if kind == "Fixation":
+                point = [
+                    float(arrays[f"fixation_{axis}"][first]) / side if f"fixation_{axis}" in arrays else nan
+                    for axis, side in zip("xy", size, strict=True)
+                ]
+                fixations.append(Fixation(start, stop, point[0], point[1], nan))
+            elif kind == "Saccade":
+                ends = [float(axis[place]) for place in (first, last) for axis in (samples.x, samples.y)]
+                saccades.append(Saccade(start, stop, nan, nan, *ends))
+            elif kind == "Blink":
+                blinks.append(Blink(start, stop, "vendor"))
+            elif kind:
+                others[str(kind)] += 1
+        return Events(tuple(fixations), tuple(saccades), tuple(blinks), method=VENDOR), dict(others)

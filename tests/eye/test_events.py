@@ -1,0 +1,276 @@
+"""Events: known signals, Tobii's own labels, and input that nobody would wish for."""
+
+from __future__ import annotations
+
+import csv
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emert_edge.eye import Events, GazeSamples, ViewingGeometry, detect_events
+from emert_edge.sources import open_gaze
+
+MS = 1_000_000
+SCREEN_MM, DISTANCE_MM = (531.0, 299.0), 650.0
+METHODS = ("ivt", "idt")
+
+VALUES = st.one_of(
+    st.floats(0, 1, width=32), st.sampled_from([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 0.5, 0.5, 0.5])
+)
+
+
+def degrees_to_fraction(degrees: float, axis: int = 0) -> float:
+    """A small angle around the screen's middle, as a fraction of its width or height."""
+    return 2 * float(np.tan(np.radians(degrees / 2))) * DISTANCE_MM / SCREEN_MM[axis]
+
+
+def scene(rate: int = 500, noise_deg: float = 0.0, seed: int = 0) -> tuple[GazeSamples, list[tuple[float, float]]]:
+    """Fixations at known places and times (ms), joined by saccades of 10° that take 40 ms."""
+    rng = np.random.default_rng(seed)
+    step = degrees_to_fraction(10)
+    rests = [(0, 300), (340, 540), (580, 980), (1020, 1200)]
+    t = np.arange(round(1.2 * rate)) * (1000 / rate)
+    x = np.full(t.size, 0.3)
+    for (_, leave), (arrive, _) in pairwise(rests):
+        x += step * np.clip((t - leave) / (arrive - leave), 0, 1) * (-1 if leave == 540 else 1)
+    x += rng.normal(0, degrees_to_fraction(noise_deg) if noise_deg else 0.0, t.size)
+    y = np.full(t.size, 0.5)
+    samples = GazeSamples(t_ns=np.round(t * MS).astype(np.int64), x=x, y=y)
+    return samples, [(float(a), float(b)) for a, b in rests]
+
+
+def close(a_ns: int, b_ms: float, tolerance_ms: float) -> bool:
+    return abs(a_ns / MS - b_ms) <= tolerance_ms
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("rate", "noise_deg"), [(120, 0.0), (250, 0.02), (500, 0.02), (1000, 0.01)])
+def test_known_fixations_and_saccades_are_found(method: str, rate: int, noise_deg: float) -> None:
+    samples, rests = scene(rate, noise_deg)
+    events = detect_events(samples, method, screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM)
+    assert len(events.fixations) == len(rests)
+    assert len(events.saccades) == len(rests) - 1
+    assert events.blinks == ()
+    for fixation, (start, stop) in zip(events.fixations, rests, strict=True):
+        assert close(fixation.start_ns, start, 12 + 1000 / rate)
+        assert close(fixation.stop_ns, stop, 12 + 1000 / rate)
+        assert fixation.y == pytest.approx(0.5)
+        assert fixation.dispersion_deg <= 1.0
+    for saccade in events.saccades:
+        # I-DT takes up to its threshold, a degree, of each end of a saccade into the fixations beside it.
+        assert (8.5 if method == "ivt" else 7.9) <= saccade.amplitude_deg <= 10.1
+        if method == "ivt":
+            assert saccade.peak_velocity_deg_s == pytest.approx(10 / 0.040, rel=0.1)
+        assert saccade.start_x != saccade.end_x
+
+
+def test_the_angles_are_those_of_the_geometry() -> None:
+    samples, _ = scene()
+    here = detect_events(samples, screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM)
+    far = detect_events(samples, screen_size_mm=SCREEN_MM, screen_distance_mm=2 * DISTANCE_MM)
+    assert here.geometry == ViewingGeometry(SCREEN_MM, DISTANCE_MM, assumed=False)
+    assert far.saccades[0].amplitude_deg == pytest.approx(here.saccades[0].amplitude_deg / 2, rel=0.02)
+    # An independent way: the difference of two arctangents, for points on the horizontal through the middle.
+    saccade = here.saccades[0]
+    ends = [np.degrees(np.arctan((x - 0.5) * SCREEN_MM[0] / DISTANCE_MM)) for x in (saccade.start_x, saccade.end_x)]
+    assert saccade.amplitude_deg == pytest.approx(abs(ends[1] - ends[0]), rel=1e-9)
+
+
+def test_an_assumed_geometry_says_so() -> None:
+    samples, _ = scene()
+    for given_parts, assumed in (
+        ({}, True),
+        ({"screen_size_mm": SCREEN_MM}, True),
+        ({"screen_distance_mm": 650}, True),
+        ({"screen_size_mm": SCREEN_MM, "screen_distance_mm": 650}, False),
+    ):
+        geometry = detect_events(samples, **given_parts).geometry
+        assert geometry is not None
+        assert geometry.assumed is assumed
+    in_scene = GazeSamples(t_ns=samples.t_ns, x=samples.x, y=samples.y, space="scene")
+    geometry = detect_events(in_scene).geometry
+    assert geometry is not None
+    across = 2 * np.degrees(np.arctan(geometry.screen_size_mm[0] / 2 / geometry.screen_distance_mm))
+    assert across == pytest.approx(90)
+
+
+def with_hole(samples: GazeSamples, start_ms: float, stop_ms: float, **arrays: object) -> GazeSamples:
+    hole = (samples.t_ns >= start_ms * MS) & (samples.t_ns < stop_ms * MS)
+    x, y = samples.x.copy(), samples.y.copy()
+    x[hole] = np.nan
+    y[hole] = np.nan
+    made = {name: np.where(hole, lost, kept) for name, (kept, lost) in arrays.items()}  # type: ignore[misc]
+    return GazeSamples(t_ns=samples.t_ns, x=x, y=y, **made)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_short_gap_within_a_fixation_is_bridged_and_a_long_one_divides_it(method: str) -> None:
+    samples, rests = scene()
+    assert len(detect_events(with_hole(samples, 700, 770), method).fixations) == len(rests)
+    divided = detect_events(with_hole(samples, 700, 800), method)
+    assert len(divided.fixations) == len(rests) + 1
+    assert len(divided.saccades) == len(rests) - 1
+    # Rows that are missing altogether divide as rows without gaze do.
+    kept = (samples.t_ns < 700 * MS) | (samples.t_ns >= 800 * MS)
+    holed = GazeSamples(t_ns=samples.t_ns[kept], x=samples.x[kept], y=samples.y[kept])
+    assert detect_events(holed, method).fixations == divided.fixations
+    assert len(detect_events(with_hole(samples, 700, 770), method, gap_ms=0, merge_ms=0).fixations) == len(rests) + 1
+
+
+def test_near_fixations_merge_and_short_ones_go() -> None:
+    # A fast step of 0.45° and back: within 0.5°, so it is one fixation; without merging it is more.
+    t = np.arange(400) * 2 * MS
+    x = np.full(400, 0.5)
+    x[200:] += degrees_to_fraction(0.45)
+    samples = GazeSamples(t_ns=t, x=x, y=np.full(400, 0.5))
+    geometry = {"screen_size_mm": SCREEN_MM, "screen_distance_mm": DISTANCE_MM}
+    slow = {"velocity_deg_s": 10, **geometry}
+    assert len(detect_events(samples, **slow).fixations) == 1
+    assert detect_events(samples, **slow).saccades == ()  # it lies within the fixation now
+    apart = detect_events(samples, merge_ms=0, **slow)
+    assert len(apart.fixations) == 2
+    assert len(apart.saccades) == 1
+    assert len(detect_events(samples, merge_deg=0.4, **slow).fixations) == 2
+    brief = detect_events(samples.between(0, 50 * MS))
+    assert brief.fixations == ()
+    assert len(detect_events(samples.between(0, 50 * MS), min_fixation_ms=40).fixations) == 1
+
+
+def test_chains_of_near_fixations_merge_from_the_first_on() -> None:
+    # Five rests of 80 ms, each a step of 0.3° further. The second lies within 0.5° of the first, and the third of
+    # their common middle; the fourth is further away than that, and begins anew.
+    t = np.arange(200) * 2 * MS
+    x = 0.5 + np.repeat(np.arange(5), 40) * degrees_to_fraction(0.3)
+    samples = GazeSamples(t_ns=t, x=x, y=np.full(200, 0.5))
+    events = detect_events(
+        samples, screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM, velocity_deg_s=10, min_fixation_ms=30
+    )
+    starts = [round(fixation.start_ns / MS / 80) for fixation in events.fixations]
+    assert starts == [0, 3]
+
+
+def test_blinks_come_from_lost_pupils() -> None:
+    samples, _ = scene()
+    blink = detect_events(with_hole(samples, 700, 850, pupil_left=(3.0, np.nan))).blinks
+    assert [(event.start_ns, event.stop_ns, event.evidence) for event in blink] == [(700 * MS, 848 * MS, "pupil")]
+    for start, stop in ((700, 720), (400, 1000)):  # too short, too long
+        assert detect_events(with_hole(samples, start, stop, pupil_left=(3.0, np.nan))).blinks == ()
+    # The pupil is there: they look away. Nothing is known of pupils: nothing is claimed.
+    assert detect_events(with_hole(samples, 700, 850, pupil_left=(3.0, 3.0))).blinks == ()
+    assert detect_events(with_hole(samples, 700, 850)).blinks == ()
+    # At the very end it may be a lost tracker.
+    assert detect_events(with_hole(samples, 1100, 1300, pupil_left=(3.0, np.nan))).blinks == ()
+
+
+def test_blinks_come_from_closed_eyelids() -> None:
+    samples, _ = scene()
+    closed = with_hole(samples, 700, 850, openness_left=(9.0, 0.5), openness_right=(9.5, 0.8), pupil_left=(3.0, 3.0))
+    blinks = detect_events(closed).blinks
+    assert [(event.start_ns, event.stop_ns, event.evidence) for event in blinks] == [(700 * MS, 848 * MS, "openness")]
+    squint = with_hole(samples, 700, 850, openness_left=(9.0, 5.0), pupil_left=(3.0, 3.0))
+    assert detect_events(squint).blinks == ()
+
+
+@st.composite
+def wild_samples(draw: st.DrawFn) -> GazeSamples:
+    count = draw(st.integers(0, 80))
+    step = draw(st.sampled_from([1, 1_000, MS, 4 * MS, 2**50]))
+    times = draw(st.lists(st.integers(-50, 200), min_size=count, max_size=count))
+    arrays = {
+        name: np.array(draw(st.lists(VALUES, min_size=count, max_size=count)), dtype=np.float32)
+        for name in ("x", "y", "pupil_left", "openness_right")
+    }
+    return GazeSamples(t_ns=np.array(times, dtype=np.int64) * step, **arrays)
+
+
+def orderly(events: Events, samples: GazeSamples) -> None:
+    times = set(samples.t_ns.tolist())
+    for kind in (events.fixations, events.saccades, events.blinks):
+        for event in kind:
+            assert event.start_ns <= event.stop_ns
+            assert {event.start_ns, event.stop_ns} <= times
+        for before, after in pairwise(kind):
+            assert before.stop_ns <= after.start_ns
+    covered = sorted((*events.fixations, *events.saccades), key=lambda event: (event.start_ns, event.stop_ns))
+    for before, after in pairwise(covered):
+        assert before.stop_ns <= after.start_ns
+
+
+@given(samples=wild_samples(), method=st.sampled_from(METHODS), gap_ms=st.sampled_from([0, 75, 1e9]))
+@settings(max_examples=200, deadline=None)
+def test_events_are_orderly_whatever_comes(samples: GazeSamples, method: str, gap_ms: float) -> None:
+    events = detect_events(samples, method, gap_ms=gap_ms)
+    orderly(events, samples)
+    for fixation in events.fixations:
+        assert fixation.duration_ms >= 60
+        if method == "idt":
+            assert fixation.dispersion_deg <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_samples_does_not_matter(method: str) -> None:
+    samples, _ = scene(noise_deg=0.02)
+    order = np.random.default_rng(1).permutation(len(samples))
+    mixed = GazeSamples(t_ns=samples.t_ns[order], x=samples.x[order], y=samples.y[order])
+    assert detect_events(mixed, method) == detect_events(samples, method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_white_noise_of_a_million_samples_ends(method: str) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.random((2, 1_000_000), dtype=np.float32)
+    noise[:, rng.random(1_000_000) < 0.1] = np.nan
+    samples = GazeSamples(t_ns=np.arange(1_000_000) * MS, x=noise[0], y=noise[1])
+    events = detect_events(samples, method)
+    assert len(events.fixations) < 100
+    still = GazeSamples(t_ns=samples.t_ns, x=np.full(1_000_000, 0.5), y=np.full(1_000_000, 0.5))
+    assert len(detect_events(still, method).fixations) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "named"),
+    [
+        ({"method": "hmm"}, ValueError, "method"),
+        ({"velocity_deg_s": -1}, ValueError, "velocity_deg_s"),
+        ({"gap_ms": np.nan}, ValueError, "gap_ms"),
+        ({"merge_ms": "75"}, TypeError, "merge_ms"),
+        ({"screen_size_mm": (0, 300)}, ValueError, "screen_size_mm"),
+        ({"screen_size_mm": 300}, TypeError, "screen_size_mm"),
+        ({"screen_distance_mm": np.inf}, ValueError, "screen_distance_mm"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict, error: type[Exception], named: str) -> None:
+    with pytest.raises(error, match=named):
+        detect_events(GazeSamples(t_ns=[0, 1]), **arguments)
+    with pytest.raises(TypeError, match="samples"):
+        detect_events(np.zeros(3))  # type: ignore[arg-type]
+
+
+def test_our_ivt_agrees_with_tobiis_own_on_its_recording(shared_data: Path, record_property: object) -> None:
+    path = shared_data / "tobii_prolab_ivt" / "I-VT-normal Data export_short.tsv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["Sensor"] == "Eye Tracker"]
+    tobii = np.array([row["Eye movement type"] for row in rows])
+    recording = open_gaze(path)
+    size, distance = recording.metadata["screen_size_mm"], recording.metadata["screen_distance_mm"]
+    assert size == pytest.approx((528, 297), abs=2)  # a 24-inch screen
+    assert distance == pytest.approx(560, abs=5)
+    events = detect_events(recording.samples, screen_size_mm=size, screen_distance_mm=distance)
+    assert events.geometry is not None
+    assert not events.geometry.assumed
+    ours = np.full(len(rows), "", dtype=tobii.dtype)
+    for name, kind in (("Fixation", events.fixations), ("Saccade", events.saccades)):
+        for event in kind:
+            inside = (recording.samples.t_ns >= event.start_ns) & (recording.samples.t_ns <= event.stop_ns)
+            ours[inside] = name
+    classed = (tobii == "Fixation") | (tobii == "Saccade")
+    agreement = float((ours[classed] == tobii[classed]).mean())
+    record_property("agreement", agreement)  # type: ignore[operator]
+    assert classed.sum() == 4782
+    assert agreement >= 0.985, f"{agreement:.4f}"  # seen: 0.9875
+    assert recording.events is not None
+    assert abs(len(events.fixations) - len(recording.events.fixations)) <= 2

@@ -1,0 +1,173 @@
+"""`emert-edge gaze`: what it writes, what it says, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from emert_edge.cli.gaze import gaze_app
+from emert_edge.errors import EmertError, SourceError
+from emert_edge.eye import FEATURE_NAMES, detect_events, eye_features
+from emert_edge.sources import open_gaze
+
+TOBII = "tobii_prolab_ivt/I-VT-normal Data export_short.tsv"
+
+
+def run(*arguments: object) -> str:
+    """The command's output; what it raises is raised."""
+    result = CliRunner().invoke(gaze_app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    t = np.arange(500) * 4
+    x = np.where(t < 1000, 400, 1200)
+    lines = [f"{ms},{px},540,3.{ms % 10}" for ms, px in zip(t.tolist(), x.tolist(), strict=True)]
+    path.write_text("ms,gx,gy,p\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> Path:
+    path = tmp_path / "columns.json"
+    entries = {"ms": ["t_ns", "ms"], "gx": ["x", "px"], "gy": ["y", "px"], "p": ["pupil_left", "mm"]}
+    path.write_text(json.dumps({**entries, "size_px": [1600, 900]}))
+    return path
+
+
+def test_info_says_what_a_recording_holds(shared_data: Path) -> None:
+    said = json.loads(run("info", shared_data / TOBII, "--json"))
+    assert (said["vendor"], said["samples"], said["size_px"]) == ("tobii_pro_lab", 4860, [1920, 1080])
+    assert said["metadata"]["rows_skipped"] == {"Mouse": 138, "event": 2}
+    assert said["events"] == {"fixations": 40, "saccades": 44, "blinks": 0}
+    for_people = run("info", shared_data / TOBII)
+    assert "samples: 4860" in for_people
+    assert "Mouse 138" in for_people
+    pupil = json.loads(run("info", shared_data / "pupil_core_export", "--json"))
+    assert pupil["metadata"]["share_confidence_0"] == pytest.approx(132 / 9302, abs=1e-6)
+
+
+def test_events_are_those_of_the_library(shared_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "events.csv"
+    recording = open_gaze(shared_data / TOBII)
+    geometry = {key: recording.metadata[key] for key in ("screen_size_mm", "screen_distance_mm")}
+    for method in ("ivt", "idt"):
+        said = run("events", shared_data / TOBII, "--method", method, "--out", out)
+        assert "from the recording" in said
+        found = detect_events(recording.samples, method, **geometry)
+        rows = read_table(out)
+        assert len(rows) == len(found)
+        for row, event in zip(rows, found, strict=True):
+            assert row["kind"] == type(event).__name__.lower()
+            assert (int(row["start_ns"]), int(row["stop_ns"])) == (event.start_ns, event.stop_ns)
+    run("events", shared_data / TOBII, "--method", "vendor", "--out", out)
+    assert len(read_table(out)) == 84
+    said = run("events", shared_data / "pupil_core_export", "--out", out)
+    assert "assumed" in said
+    with pytest.raises(SourceError, match="no events"):
+        run("events", shared_data / "pupil_core_export", "--method", "vendor", "--out", out)
+
+
+def test_features_are_those_of_the_library(table: Path, columns: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features.csv"
+    run("features", table, "--gaze-columns", columns, "--out", out)
+    rows = read_table(out)
+    assert list(rows[0]) == ["start_ns", "stop_ns", *FEATURE_NAMES]
+    assert len(rows) == 16
+    samples = open_gaze(table, columns=json.loads(columns.read_text())).samples
+    expected = eye_features(samples, 0, 2_000_000_000, tokens=16)
+    written = np.array([[float(row[name]) for name in FEATURE_NAMES] for row in rows], dtype=np.float32)
+    np.testing.assert_array_equal(written, expected)
+    run("features", table, "--gaze-columns", columns, "--token-ms", "500", "--out", out)
+    assert len(read_table(out)) == 4
+
+
+def test_the_map_is_hot_where_the_gaze_was(table: Path, columns: Path, tmp_path: Path) -> None:
+    pytest.importorskip("emert_edge.kernels", reason="the compiled core is not built", exc_type=ImportError)
+    out, image = tmp_path / "map.png", tmp_path / "image.png"
+    cv2.imwrite(str(image), np.full((450, 800, 3), 60, dtype=np.uint8))
+    run("map", table, "--gaze-columns", columns, "--image", image, "--out", out, "--no-scan-path", "--sigma-px", "12")
+    picture = cv2.imread(str(out))
+    assert picture.shape == (450, 800, 3)
+    for x, hot in ((200, True), (600, True), (400, False)):
+        assert (int(np.abs(picture[270, x].astype(int) - 60).max()) > 30) is hot
+    run("map", table, "--gaze-columns", columns, "--out", out)
+    assert cv2.imread(str(out)).shape == (720, 1280, 3)
+
+
+def test_a_picture_that_is_none_is_refused(table: Path, columns: Path, tmp_path: Path) -> None:
+    for image in (table, tmp_path / "nothing.png", tmp_path):
+        with pytest.raises(SourceError, match=image.name):
+            run("map", table, "--gaze-columns", columns, "--image", image, "--out", tmp_path / "map.png")
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_a_failure_leaves_nothing_behind(table: Path, columns: Path, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(EmertError, match="cannot be written"):
+        run("features", table, "--gaze-columns", columns, "--out", tmp_path / "none" / "features.csv")
+    with pytest.raises(SourceError, match="columns"):
+        run("features", table, "--out", tmp_path / "features.csv")
+    wrong = tmp_path / "columns.json"
+    wrong.write_text('{"ms": ["t_ns", "s"], "gx": "x", "gy": "y"}')
+    with pytest.raises(SourceError, match="milliseconds"):
+        run("features", table, "--gaze-columns", wrong, "--out", tmp_path / "features.csv")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_leaves_the_old_table(
+    table: Path, columns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "features.csv"
+    out.write_text("old")
+    columns.write_text(columns.read_text().replace('["t_ns", "ms"]', '{"name": "t_ns", "unit": "ms"}'))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EmertError, match="No space left"):
+        run("features", table, "--gaze-columns", columns, "--out", out)
+    assert out.read_text() == "old"
+    assert not list(tmp_path.glob(".features*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("events", "x.tsv"),
+        ("events", "x.tsv", "--out", "y", "--method", "hmm"),
+        ("info", "x.tsv", "--format", "tobii"),
+        ("info", "x.tsv", "--format", "pupil_core", "--gaze-columns", "c.json"),
+        ("events", "x.tsv", "--out", "y", "--screen-mm", "wide"),
+    ],
+)
+def test_wrong_usage_has_status_2(arguments: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(gaze_app, arguments).exit_code == 2
+
+
+def test_the_command_line_answers_failures_with_one_line_and_status_1(shared_data: Path, tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.tsv", shared_data / "tobii_studio_d2lab" / "data.tsv"):
+        command = [sys.executable, "-c", "from emert_edge.cli import main; main()", "gaze", "info", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert path.name in done.stderr
