@@ -1,0 +1,10 @@
+#include "python/bindings.hpp"
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "The compiled core; emert_edge.kernels is its public face.";
+    emert::python::register_fixation_map(module);
+    emert::python::register_fixation_stream(module);
+    emert::python::register_fuse_gaze_frame(module);
+    emert::python::register_crop_normalize(module);
+    emert::python::register_isa(module);
+}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+def fixation_map(
+    xy: npt.ArrayLike, weight: npt.ArrayLike, shape: Sequence[int], sigma: float
+) -> npt.NDArray[np.float32]: ...
+def fixation_map_into(out: npt.NDArray[np.float32], xy: npt.ArrayLike, weight: npt.ArrayLike, sigma: float) -> None: ...
+
+class FixationStream:
+    def __init__(self, shape: Sequence[int], sigma: float, half_life_s: float) -> None: ...
+    def add(self, t_ns: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike) -> None: ...
+    def read(self, t_ns: int) -> npt.NDArray[np.float32]: ...
+    def read_into(self, out: npt.NDArray[np.float32], t_ns: int) -> None: ...
+    def reset(self) -> None: ...
+
+def fuse_gaze_frame(
+    frame: npt.NDArray[np.uint8],
+    fixation_map: npt.NDArray[np.float32],
+    size: Sequence[int],
+    mean: npt.ArrayLike,
+    std: npt.ArrayLike,
+    *,
+    color: Literal["bgr", "rgb"] = "bgr",
+) -> npt.NDArray[np.float32]: ...
+def fuse_gaze_frame_into(
+    out: npt.NDArray[np.float32],
+    frame: npt.NDArray[np.uint8],
+    fixation_map: npt.NDArray[np.float32],
+    mean: npt.ArrayLike,
+    std: npt.ArrayLike,
+    *,
+    color: Literal["bgr", "rgb"] = "bgr",
+) -> None: ...
+def crop_normalize(
+    frame: npt.NDArray[np.uint8],
+    affine: npt.ArrayLike,
+    size: Sequence[int],
+    mean: npt.ArrayLike,
+    std: npt.ArrayLike,
+    *,
+    color: Literal["bgr", "rgb"] = "bgr",
+) -> npt.NDArray[np.float32]: ...
+def crop_normalize_into(
+    out: npt.NDArray[np.float32],
+    frame: npt.NDArray[np.uint8],
+    affine: npt.ArrayLike,
+    mean: npt.ArrayLike,
+    std: npt.ArrayLike,
+    *,
+    color: Literal["bgr", "rgb"] = "bgr",
+) -> None: ...
+def isa() -> str: ...
+def available_isas() -> list[str]: ...
+def choose_isa(name: str) -> None: ...
