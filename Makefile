@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PIP_OPTIONS := --quiet --disable-pip-version-check
 # A bare `torch` would bring gigabytes of CUDA packages; this one has a CPU build.
 TORCH := torch==2.13.0
-SOURCES := emert_edge export calibration tests benchmarks examples
+SOURCES := emert_edge export tests benchmarks examples
 
 .PHONY: help demo test lint bench asan bundle clean
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ SOURCES := emert_edge export calibration tests benchmarks examples
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export calibration -type f -not -path '*/__pycache__/*')
+$(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export -type f -not -path '*/__pycache__/*')
 	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python -m pip install $(PIP_OPTIONS) .
 	@touch $@

@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"recognizer"}),
     frozenset({"emert_edge"}),
     frozenset({"reference"}),
-    frozenset({"export", "calibration"}),
+    frozenset({"export"}),
     frozenset({"cli"}),
 )
 """From the ground up. A room imports rooms of lower floors and itself; `emert_edge` is the package's own file."""
@@ -31,7 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = (
 HEAVY = {"torch", "onnx", "onnxslim", "onnxscript", "lightning", "pandas", "matplotlib", "tensorrt", "scipy"}
 """What no device needs: only training, export and calibration may know these."""
 
-OFF_DEVICE = {"reference", "export", "calibration"}
+OFF_DEVICE = {"reference", "export"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -40,9 +40,8 @@ def modules() -> Iterator[tuple[str, Path]]:
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package).with_suffix("").parts
         yield ("emert_edge" if parts == ("__init__",) else parts[0]), file
-    for room in ("export", "calibration"):
-        for file in sorted((ROOT / room).rglob("*.py")):
-            yield room, file
+    for file in sorted((ROOT / "export").rglob("*.py")):
+        yield "export", file
 
 
 def imports(file: Path) -> Iterator[tuple[str, int, bool]]:
