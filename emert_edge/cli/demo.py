@@ -32,6 +32,7 @@ SHOWN = ((0.0, "neutral"), (5.0, "happiness"), (18.0, "surprise"), (23.0, "neutr
 
 SECONDS = 30.0
 MOST_ROWS = 28
+TRUTH_SPAN_S = 2.0  # an estimate answers for the end of its window: what held for most of its last two seconds
 
 
 def demo_session(seconds: float = SECONDS) -> SimulatedSession:
@@ -115,10 +116,14 @@ def _table(estimates: list[Estimate], session: SimulatedSession) -> Table:
         cells = [f"{estimate.time_s:.1f} s"]
         for part, truth in ((estimate.expression, session.shown), (estimate.emotion, session.felt)):
             cells.append(f"{part.label} {part.probability:.2f}" if part is not None else "-")
-            cells.append(truth.label(max(0.0, estimate.window_s[0]), estimate.time_s))
+            cells.append(_truth(truth, estimate))
         gap = f"{estimate.gap:.2f}" if estimate.gap is not None else "-"
         table.add_row(*cells, gap, f"{estimate.quality.face:.0%}", f"{estimate.quality.gaze:.0%}")
     return table
+
+
+def _truth(timeline: Timeline, estimate: Estimate) -> str:
+    return timeline.label(max(0.0, estimate.time_s - TRUTH_SPAN_S), max(estimate.time_s, 1e-3))
 
 
 def _report_truth(console: Console, estimates: list[Estimate], session: SimulatedSession) -> None:
@@ -128,7 +133,7 @@ def _report_truth(console: Console, estimates: list[Estimate], session: Simulate
             part = getattr(estimate, name)
             if part is not None:
                 total += 1
-                right += part.label == truth.label(max(0.0, estimate.window_s[0]), estimate.time_s)
+                right += part.label == _truth(truth, estimate)
         if total:
             console.print(f"{name:10} read rightly in {right} of {total} estimates (of a drawn face and invented gaze)")
 
