@@ -93,7 +93,7 @@ def open_engines(
         raise ValueError(f"threads must be at least 1, not {threads}")
     wanted = parse_device(device)
     if wanted is not None:
-        require(wanted)
+        require(wanted, device)
         return _open(bundle, wanted, precision, threads)
     if cuda_fault() is None:
         return _open(bundle, Device("cuda"), precision, threads)

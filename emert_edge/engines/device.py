@@ -92,12 +92,12 @@ def tensorrt_fault(index: int = 0) -> str | None:
     return "this version of emert_edge runs bundles through ONNX Runtime only; use device='cuda'"
 
 
-def require(device: Device) -> None:
-    """Raise `DeviceUnavailable` with the reason unless a named device can be had here."""
+def require(device: Device, name: str) -> None:
+    """Raise `DeviceUnavailable` with the reason unless a device that was asked for by name can be had here."""
     fault = None
     if device.kind == "cuda":
         fault = cuda_fault(device.index)
     elif device.kind == "tensorrt":
         fault = tensorrt_fault(device.index)
     if fault:
-        raise DeviceUnavailable(f"device {str(device)!r} cannot be had: {fault}")
+        raise DeviceUnavailable(f"device {name!r} cannot be had: {fault}; device 'auto' takes the best there is")

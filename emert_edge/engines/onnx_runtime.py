@@ -58,10 +58,9 @@ class OnnxRuntimeEngine:
         providers: list[Any] = ["CPUExecutionProvider"]
         if device.kind == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+        content = bundle.read(graph.file)
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                bundle.read(graph.file), sess_options=options, providers=providers
-            )
+            self._session: Any = onnxruntime.InferenceSession(content, sess_options=options, providers=providers)
         except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
             raise EngineError(f"{bundle.path}: ONNX Runtime cannot load {graph.file}: {_first_line(error)}") from error
         self._providers = tuple(self._session.get_providers())

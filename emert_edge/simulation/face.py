@@ -761,7 +761,7 @@ def render_face(
         _draw_glasses(canvas, who)
 
     if background is None:
-        background = abs(hash((who.skin, who.shirt, who.hair))) % 100_003
+        background = sum(31**place * value for place, value in enumerate((*who.skin, *who.shirt, *who.hair))) % 100_003
     if isinstance(background, (int, np.integer)):
         frame = _background(int(background), height, width).copy()
     else:
