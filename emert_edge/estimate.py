@@ -3,16 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Estimate", "FaceBox", "Quality", "TaskEstimate", "jensen_shannon"]
+__all__ = ["Estimate", "FaceBox", "Quality", "Scores", "TaskEstimate", "jensen_shannon", "softmax"]
 
-_DIGITS = 6  # of every number in a written estimate: far below what a float32 network can mean
+
+class Scores(Mapping[str, float]):
+    """Numbers by name, in order; cannot be changed.
+
+    Examples
+    --------
+    >>> scores = Scores(("positive", "negative"), (0.75, 0.25))
+    >>> scores["positive"], list(scores)
+    (0.75, ['positive', 'negative'])
+    """
+
+    __slots__ = ("_names", "_values")
+
+    def __init__(self, names: Iterable[str], values: Iterable[float]) -> None:
+        self._names = tuple(names)
+        self._values = tuple(float(value) for value in values)
+        if len(self._names) != len(self._values):
+            raise ValueError(f"{len(self._names)} names and {len(self._values)} values")
+
+    def __getitem__(self, name: str) -> float:
+        try:
+            return self._values[self._names.index(name)]
+        except ValueError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __hash__(self) -> int:
+        return hash((self._names, self._values))
+
+    def __repr__(self) -> str:
+        return f"Scores({dict(self)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +164,7 @@ class Estimate:
     model: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, strings and numbers (floats rounded to six decimals)."""
+        """Return plain dicts, lists, strings and numbers."""
         plain = _plain(self)
         assert isinstance(plain, dict)
         return plain
@@ -146,8 +181,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, _DIGITS) + 0.0  # + 0.0 turns -0.0 into 0.0
     return value
 
 
@@ -189,8 +222,3 @@ def softmax(logits: npt.NDArray[np.floating[Any]], temperature: float = 1.0) -> 
     scaled -= scaled.max(axis=-1, keepdims=True)
     exponential = np.exp(scaled)
     return np.asarray(exponential / exponential.sum(axis=-1, keepdims=True))
-
-
-def ordered(names: tuple[str, ...], values: npt.NDArray[Any]) -> Mapping[str, float]:
-    """Pair names with values, in order."""
-    return dict(zip(names, (float(value) for value in values), strict=True))

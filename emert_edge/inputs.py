@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from emert_edge.errors import SourceError
 from emert_edge.eye.samples import GazeSamples
@@ -108,17 +108,11 @@ def open_inputs(
         raise SourceError(f"{recorded}: session files (MCAP, XDF) cannot be read by this version; give face and gaze")
     if face is None and gaze is None:
         raise ValueError("nothing to estimate from: give face, gaze or both")
-    opened: list[Any] = []
+    inputs = Inputs(None, None, None, scene_space)
     try:
-        for source, opener in ((face, open_frames), (gaze, _open_gaze_source), (scene, open_frames)):
-            opened.append(None if source is None else opener(source))  # type: ignore[operator]
-    except BaseException:
-        for source in opened:
-            if source is not None:
-                source.close()
-        raise
-    inputs = Inputs(*opened, scene_space)
-    try:
+        inputs = replace(inputs, face=None if face is None else open_frames(face))
+        inputs = replace(inputs, gaze=None if gaze is None else _open_gaze_source(gaze))
+        inputs = replace(inputs, scene=None if scene is None else open_frames(scene))
         if not live:
             inputs.require_recorded()
         if align == "clock":

@@ -75,12 +75,12 @@ class _Queue(Generic[Item]):
         self._name = name
         self._limit = limit
         self._policy = policy
-        self._items: deque[tuple[int, Item]] = deque()
+        self._items: deque[tuple[int, int, Item]] = deque()  # number, how much is lost with it, what
         self._expected = 0
         self._dropped = 0
 
-    def put(self, sequence: int, item: Item) -> None:
-        """Queue an item under the policy."""
+    def put(self, sequence: int, item: Item, weight: int = 1) -> None:
+        """Queue an item under the policy; `weight` is how much is lost with it."""
         with self._shared.condition:
             if sequence > self._expected:
                 _LOG.warning("%s: items %d to %d were lost by the source", self._name, self._expected, sequence - 1)
@@ -93,18 +93,18 @@ class _Queue(Generic[Item]):
                         "more slowly than data come: take them faster, or use policy 'latest' or 'block'"
                     )
                 if self._policy == "latest":
-                    number, _ = self._items.popleft()
-                    self._dropped += 1
+                    number, lost, _ = self._items.popleft()
+                    self._dropped += lost
                     _LOG.warning("%s: item %d was dropped by a full queue", self._name, number)
                 else:
                     while len(self._items) >= self._limit and not self._shared.stopped.is_set():
                         self._shared.condition.wait(_IDLE_S)
-            self._items.append((sequence, item))
+            self._items.append((sequence, weight, item))
             self._shared.condition.notify_all()
 
     def take_all(self) -> tuple[list[Item], int]:
-        """Return all that waits, and how many were dropped since the last call. The condition must be held."""
-        items = [item for _, item in self._items]
+        """Return all that waits, and how much was dropped since the last call. The condition must be held."""
+        items = [item for _, _, item in self._items]
         self._items.clear()
         dropped, self._dropped = self._dropped, 0
         return items, dropped
@@ -156,7 +156,7 @@ def _capture_gaze(source: GazeSource, queue: _Queue[GazeSamples], pace: _Pace, s
                 if len(samples):
                     pace.wait(int(samples.t_ns[0]))  # the first of all lays the recording on the clock
                     # a piece comes when its last sample has been taken
-                    queue.put(sequence, samples.shifted(pace.wait(int(samples.t_ns[-1]))))
+                    queue.put(sequence, samples.shifted(pace.wait(int(samples.t_ns[-1]))), len(samples))
                     sequence += 1
             return
         except SourceError as error:  # noqa: PERF203 (a lost tracker is rare)
@@ -261,22 +261,24 @@ def _consume(
                 waiting = [queue for queue, _ in frames] + ([gaze_queue] if gaze_queue is not None else [])
                 if not any(map(len, waiting)) and shared.running and shared.error is None:
                     shared.condition.wait(_IDLE_S)
-                chunks, _ = gaze_queue.take_all() if gaze_queue is not None else ([], 0)
+                chunks, lost = gaze_queue.take_all() if gaze_queue is not None else ([], 0)
                 taken = [(queue.take_all(), push) for queue, push in frames]
                 error, ended = shared.error, not shared.running
                 shared.condition.notify_all()  # whoever waits for room
             if error is not None:
                 raise error
+            session._count_lost(samples=lost)
             for samples in chunks:
                 session.push_gaze(samples)
             for (images, dropped), push in taken:
-                session._count_dropped(dropped)
+                session._count_lost(frames=dropped)
                 for t_ns, image in images:
                     push(image, t_ns)
             if ended:
                 session.finish()
             for estimate in session.estimates():
-                yield replace(estimate, latency_ms=(time.monotonic_ns() - estimate.t_ns) / 1e6)
+                # a recording shorter than half a window is answered for an instant just after its end
+                yield replace(estimate, latency_ms=max(0, time.monotonic_ns() - estimate.t_ns) / 1e6)
     finally:
         shared.stop()
         deadline = time.monotonic() + _JOIN_S

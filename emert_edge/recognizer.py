@@ -18,7 +18,7 @@ from emert_edge.bundle import Bundle, open_bundle
 from emert_edge.bundle.manifest import Manifest
 from emert_edge.engines import Engine, EngineSet, open_engines
 from emert_edge.errors import BundleIncompatible, EngineError
-from emert_edge.estimate import Estimate, Quality, TaskEstimate, jensen_shannon, ordered, softmax
+from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
 from emert_edge.eye.features import FEATURE_NAMES
 from emert_edge.face import open_detector
 from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, open_inputs
@@ -143,6 +143,13 @@ class Recognizer:
             "precision": self._precision,
             "threads": engines.threads,
             "engines": [asdict(engine.describe()) for engine in engines.all()],
+            "window": {
+                "window_s": manifest.window.window_ms / 1000,
+                "stride_s": manifest.window.stride_ms / 1000,
+                "face_cadence_s": manifest.window.face_cadence_ms / 1000,
+                "eye_span_s": manifest.window.eye_span_ms / 1000,
+                "max_wait_s": manifest.window.max_wait_ms / 1000,
+            },
             "kernels": instruction_set(),
             "detector": self._detector.name,
             "opencv": cv2.__version__,
@@ -185,7 +192,10 @@ class Recognizer:
         SessionClosed
             A session is closed.
         """
+        sessions = list(sessions)
         for session in sessions:
+            if not isinstance(session, Session):
+                raise TypeError(f"sessions must hold Sessions, not {type(session).__name__}")
             if session._recognizer is not self:
                 raise ValueError("sessions: a session of another Recognizer cannot be stepped here")
         if len({id(session) for session in sessions}) != len(sessions):
@@ -442,7 +452,7 @@ def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Est
         gap = jensen_shannon(list(emotion.probabilities.values()), list(expression.probabilities.values()))
     reactions = None
     if labels.reactions is not None and "reactions" in outputs:
-        reactions = ordered(labels.reactions, outputs["reactions"][row])
+        reactions = Scores(labels.reactions, outputs["reactions"][row])
     return Estimate(
         time_s=window.t_ns / 1e9,
         t_ns=window.t_ns,
@@ -468,7 +478,7 @@ def _task(
     best = int(probabilities.argmax())
     polarity = polarities = valence = arousal = intensity = None
     if manifest.labels.polarity is not None and f"{name}_polarity_logits" in outputs:
-        polarities = ordered(manifest.labels.polarity, softmax(outputs[f"{name}_polarity_logits"][row]))
+        polarities = Scores(manifest.labels.polarity, softmax(outputs[f"{name}_polarity_logits"][row]))
         polarity = max(polarities, key=polarities.__getitem__)
     if f"{name}_valence_arousal" in outputs:
         valence, arousal = (float(value) for value in outputs[f"{name}_valence_arousal"][row])
@@ -477,7 +487,7 @@ def _task(
     return TaskEstimate(
         label=classes[best],
         probability=float(probabilities[best]),
-        probabilities=ordered(classes, probabilities),
+        probabilities=Scores(classes, probabilities),
         polarity=polarity,
         polarities=polarities,
         valence=valence,

@@ -152,7 +152,7 @@ class Session:
         self._dropped = 0
         self._space: dict[str, str] = {}
         self._pupil_unit: str | None = None
-        self._synchronised = True
+        self._unsynchronised: list[tuple[int, int]] = []  # first and last times of gaze from a clock without an offset
         self._gaze = GazeStore()
         self._cells = {"face": FrameCells(), "scene": FrameCells()}
         self._face_tokens: deque[Token] = deque(maxlen=window.face_tokens)
@@ -224,18 +224,25 @@ class Session:
             if not len(samples):
                 return
             self._check_space("gaze", samples.space)
-            if samples.pupil_unit is not None:
-                if self._pupil_unit not in (None, samples.pupil_unit):
-                    raise ValueError(
-                        f"samples: pupil_unit changed from {self._pupil_unit!r} to {samples.pupil_unit!r}; "
-                        "one session takes one unit: reset() begins anew"
-                    )
-                self._pupil_unit = samples.pupil_unit
+            if samples.pupil_unit is not None and self._pupil_unit not in (None, samples.pupil_unit):
+                raise ValueError(
+                    f"samples: pupil_unit changed from {self._pupil_unit!r} to {samples.pupil_unit!r}; "
+                    "one session takes one unit: reset() begins anew"
+                )
             offset = self._clocks.offset(samples.clock)
             times = samples.t_ns if not offset else samples.t_ns + np.int64(offset)
             first, last = int(times.min()), int(times.max())
+            if offset is None and self._leaps(first, last):
+                # Times of an unknown clock that cannot be meant: the face goes on alone, and the estimates say why.
+                now = max(self._newest.values())
+                self._note_unsynchronised(now, now)
+                self._late += len(samples)
+                return
             self._arrive("gaze", first, last)
-            self._synchronised = offset is not None
+            self._space["gaze"] = samples.space or self._space.get("gaze", "")
+            self._pupil_unit = samples.pupil_unit or self._pupil_unit
+            if offset is None:
+                self._note_unsynchronised(first, last)
             keep: slice | npt.NDArray[np.bool_] = slice(None)
             if self._last_ns is not None and first <= self._last_ns:
                 keep = times > self._last_ns
@@ -258,6 +265,8 @@ class Session:
             self._require_open()
             self._check_space("scene", space)
             grid = self._arrive(stream, t_ns, t_ns)
+            if space is not None:
+                self._space["scene"] = space
             if self._last_ns is not None and t_ns <= self._last_ns:
                 self._late += 1
                 return
@@ -269,40 +278,62 @@ class Session:
 
     def _arrive(self, stream: str, first_ns: int, last_ns: int) -> Grid:
         """Note that a stream has reached a time; the first datum of all anchors the grid."""
-        if self._newest:
-            newest = max(self._newest.values())
-            if last_ns - newest > MAX_JUMP_NS or newest - last_ns > MAX_JUMP_NS:
-                raise ValueError(
-                    f"t_ns: {stream} at {last_ns / 1e9:.3f} s is more than an hour away from the session's newest "
-                    f"datum ({newest / 1e9:.3f} s): a wrong unit, or another clock (set_clock_offset, reset)"
-                )
-        elif last_ns - first_ns > MAX_JUMP_NS:
+        if self._leaps(first_ns, last_ns):
+            raise ValueError(
+                f"t_ns: {stream} at {last_ns / 1e9:.3f} s is more than an hour away from the session's newest datum "
+                f"({max(self._newest.values()) / 1e9:.3f} s): a wrong unit, or another clock (set_clock_offset, reset)"
+            )
+        if last_ns - first_ns > MAX_JUMP_NS:
             raise ValueError(
                 f"t_ns: {stream} samples span {(last_ns - first_ns) / 1e9:.0f} s in one push: a wrong unit?"
             )
         if self._grid is None:
             self._grid = Grid.of(self._manifest.window, first_ns, self._stride_ns)
+        elif self._last_ns is None and first_ns < self._grid.anchor_ns:
+            # Until the first estimate the grid begins with the earliest datum, whichever stream brought it first.
+            self._grid = Grid.of(self._manifest.window, first_ns, self._stride_ns)
+            for cells in self._cells.values():
+                cells.rearrange(self._grid.cell_of)
         self._newest[stream] = max(last_ns, self._newest.get(stream, last_ns))
         return self._grid
+
+    def _leaps(self, first_ns: int, last_ns: int) -> bool:
+        """Say whether times lie more than an hour away from all that has come so far."""
+        if not self._newest:
+            return False
+        newest = max(self._newest.values())
+        return last_ns - newest > MAX_JUMP_NS or newest - first_ns > MAX_JUMP_NS
+
+    def _note_unsynchronised(self, first_ns: int, last_ns: int) -> None:
+        if self._unsynchronised:
+            begin, end = self._unsynchronised[-1]
+            span_ns = self._manifest.window.eye_span_ms * 1_000_000
+            if first_ns <= end + span_ns and last_ns >= begin - span_ns:  # pieces that follow each other are one span
+                self._unsynchronised[-1] = (min(begin, first_ns), max(end, last_ns))
+                return
+        self._unsynchronised.append((first_ns, last_ns))
 
     def _check_space(self, stream: str, space: str | None) -> None:
         if space is None:
             return
-        other = next((name for name, known in self._space.items() if known != space), None)
+        other = next((name for name, known in self._space.items() if known and known != space), None)
         if other is not None:
-            remedy = (
-                "push_scene(…, space='screen') is for recordings of the screen" if "scene" in (stream, other) else ""
-            )
+            remedy = "reset() begins anew"
+            if "scene" in (stream, other):
+                remedy = (
+                    "a recording of the screen is pushed with push_scene(…, space='screen') and given to run() with "
+                    "scene_space='screen' (--scene-space screen)"
+                )
             raise ValueError(
                 f"{stream} is in {space!r} coordinates and the session's {other} in {self._space[other]!r}: they "
-                f"cannot be laid over each other; {remedy or 'reset() begins anew'}"
+                f"cannot be laid over each other; {remedy}"
             )
-        self._space[stream] = space
 
     def set_clock_offset(self, domain: str, offset_ns: int) -> None:
         """Declare that session time = time in `domain` + `offset_ns` for all data pushed from now on."""
         if not isinstance(domain, str) or not domain:
             raise TypeError("domain must be the name of a clock domain")
+        self._require_usable()
         self._clocks.set_offset(domain, _time(offset_ns, "offset_ns"))
 
     def finish(self) -> None:
@@ -347,9 +378,10 @@ class Session:
         """
         return self._recognizer.step([self])[0]
 
-    def _count_dropped(self, frames: int) -> None:
+    def _count_lost(self, *, frames: int = 0, samples: int = 0) -> None:
         with self._lock:
             self._dropped += frames
+            self._late += samples
 
     def _due(self, most: int) -> list[int]:
         """Return the times of the next due windows, `most` at most."""
@@ -404,7 +436,9 @@ class Session:
             self._gaze.forget(t_ns - grid.window_ns)
             self._last_ns = t_ns
             sequence, self._emitted = self._emitted, self._emitted + 1
-            dropped, late, synchronised = self._dropped, self._late, self._synchronised
+            dropped, late = self._dropped, self._late
+            self._unsynchronised = [span for span in self._unsynchronised if span[1] >= start_ns]
+            synchronised = not any(first < t_ns for first, _ in self._unsynchronised)
         for token, held in taken:  # outside the lock: looking for a face must not hold up whoever pushes
             self._fill_face(token, held, encode_face)
             with self._lock:

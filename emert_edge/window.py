@@ -5,6 +5,7 @@ Nothing here grows with the length of a stream: what no later window can need is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +112,17 @@ class FrameCells:
         """Let a frame's buffer be used again."""
         if len(self._free) < 2:
             self._free.append(held.image)
+
+    def rearrange(self, cell_of: Callable[[int], int]) -> None:
+        """Put what is held into the cells of another grid; the newest of each stays."""
+        frames = sorted(self._cells.values(), key=lambda held: held.t_ns)
+        self._cells = {}
+        for held in frames:
+            cell = cell_of(held.t_ns)
+            if (older := self._cells.get(cell)) is not None:
+                self.held_bytes -= older.image.nbytes
+                self.release(older)
+            self._cells[cell] = held
 
     def forget(self, before: int) -> None:
         """Drop the cells before an index."""

@@ -169,6 +169,27 @@ def test_recordings_play_at_their_own_pace_on_the_sessions_clock(recognizer: Rec
     assert abs(only.t_ns - time.monotonic_ns()) < 5 * S
 
 
+def test_latency_is_never_negative(recognizer: Recognizer) -> None:
+    (only,) = recognizer.live(Camera(3, step_s=0.05, live=False, clock="file:clip"))
+    assert only.latency_ms is not None
+    assert only.latency_ms >= 0
+
+
+def test_gaze_that_a_full_queue_drops_is_counted(recognizer: Recognizer) -> None:
+    class Flood(Tracker):
+        def chunks(self) -> Iterator[GazeSamples]:
+            begin = time.monotonic_ns()
+            for index in range(600):
+                t_ns = begin + (5 * index + np.arange(5)) * S // 1000
+                yield GazeSamples(t_ns=t_ns, x=np.full(5, 0.5), y=np.full(5, 0.5))
+
+    taken = []
+    for estimate in recognizer.live(None, Flood(0), policy="latest", max_queue=1):
+        taken.append(estimate)
+        time.sleep(0.1)
+    assert taken[-1].quality.late_samples > 0
+
+
 def test_leaving_early_ends_threads_and_closes_sources(recognizer: Recognizer) -> None:
     camera = Camera(10**9, step_s=0.1)
     for estimate in recognizer.live(camera, policy="block"):

@@ -184,6 +184,23 @@ def test_a_time_is_due_when_every_stream_has_reached_it(recognizer: Recognizer, 
     assert (one.time_s, one.quality.gaze) == (2.0, 12 / 32)
 
 
+@pytest.mark.parametrize("first", ["late frame", "gaze"])
+def test_the_grid_begins_with_the_earliest_datum_whichever_came_first(
+    recognizer: Recognizer, faces: dict, first: str
+) -> None:
+    session = recognizer.session()
+    if first == "gaze":
+        session.push_gaze(gaze(1.3, 4))
+    else:
+        session.push_face(faces["neutral"], S)
+    for index in range(40):
+        session.push_face(faces["neutral"], index * 100 * MS)
+    session.finish()
+    taken = session.estimates()
+    assert [one.time_s for one in taken] == [2.0, 2.5, 3.0, 3.5]
+    assert taken[0].quality.face == 5 / 8
+
+
 # -- what does not matter ---------------------------------------------------------------------------------------------
 
 
@@ -438,6 +455,48 @@ def test_another_clock_needs_an_offset_or_is_flagged(recognizer: Recognizer, fac
         unknown.set_clock_offset("tracker", 0.5)  # type: ignore[arg-type]
 
 
+def test_an_unsynchronised_clock_is_flagged_as_long_as_the_window_holds_its_gaze(
+    recognizer: Recognizer, faces: dict
+) -> None:
+    def flagged(*, poll: bool) -> list[bool]:
+        session = recognizer.session()
+        taken = []
+        for index in range(100):
+            session.push_face(faces["nobody"], index * 100 * MS)
+            if index == 20:
+                session.push_gaze(gaze(0, 2, clock="tracker"))
+                session.set_clock_offset("tracker", 0)
+            if index > 20:
+                session.push_gaze(gaze(index / 10 - 0.1, index / 10, clock="tracker"))
+            if poll:
+                taken += session.estimates()
+        session.finish()
+        return ["clock_unsynchronised" in one.quality.degraded for one in taken + session.estimates()]
+
+    assert flagged(poll=True) == flagged(poll=False) == [True] * 8 + [False] * 8  # until 5.5 s: 2 s + a window
+
+
+def test_gaze_of_an_unknown_clock_far_away_leaves_the_face_alone_and_says_so(
+    recognizer: Recognizer, faces: dict
+) -> None:
+    session = recognizer.session()
+    for index in range(31):
+        session.push_face(faces["neutral"], index * 100 * MS)
+        session.push_gaze(GazeSamples(t_ns=[1_760_000_000 * S + index], x=[0.5], y=[0.5], clock="tracker"))
+    taken = session.estimates()
+    assert [one.time_s for one in taken] == [2.0, 2.5, 3.0]
+    assert {"no_gaze", "clock_unsynchronised"} <= set(taken[-1].quality.degraded)
+    assert taken[-1].quality.late_samples == 31
+
+
+def test_a_refused_push_leaves_no_trace(recognizer: Recognizer, faces: dict) -> None:
+    session = recognizer.session()
+    session.push_face(faces["neutral"], 0)
+    with pytest.raises(ValueError, match="wrong unit"):
+        session.push_gaze(GazeSamples(t_ns=[10**18], x=[0.5], y=[0.5], space="screen", pupil_unit="px"))
+    session.push_gaze(gaze(0, 1, space="scene", pupil_unit="mm"))
+
+
 def _values(samples: GazeSamples) -> dict[str, np.ndarray]:
     return {name: getattr(samples, name) for name in ("x", "y", "pupil_left", "pupil_right")}
 
@@ -540,6 +599,9 @@ def test_wrong_arguments_are_named(recognizer: Recognizer, arguments: tuple, err
 def test_a_session_of_another_recognizer_is_refused(recognizer: Recognizer) -> None:
     with Recognizer(device="cpu", threads=1) as other, pytest.raises(ValueError, match="another Recognizer"):
         recognizer.step([other.session()])
+    for wrong in ([1], [None], "ab"):
+        with pytest.raises(TypeError, match="sessions"):
+            recognizer.step(wrong)  # type: ignore[arg-type]
     session = recognizer.session()
     with pytest.raises(ValueError, match="twice"):
         recognizer.step([session, session])

@@ -74,6 +74,8 @@ def open_bundle(bundle: str | Path | Bundle | None = None) -> Bundle:
         bundle = PACKAGED_BUNDLE
     if not isinstance(bundle, str | Path):
         raise TypeError(f"bundle must be a name, a path or a Bundle, not {type(bundle).__name__}")
+    if not str(bundle):
+        raise BundleNotFound("the bundle's name is empty; leave it out for the packaged one")
     path = Path(bundle)
     if path.exists():
         return Bundle.open(path)

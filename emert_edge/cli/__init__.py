@@ -2,101 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-
-from emert_edge.errors import EmertError
 
 __all__ = ["main"]
 
 
-class _Reporting(TyperGroup):
-    """Turns what a command raises into one line on standard error and an exit status."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            # whoever read our output has gone; what is still buffered must not complain at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
-        except (EmertError, ValueError, TypeError, OSError, MemoryError) as error:
-            if _debug:
-                raise
-            typer.echo(f"emert-edge: {_one_line(error)}", err=True)
-            raise typer.Exit(1) from None
-
-
-_debug = False
-
-app = typer.Typer(
-    name="emert-edge",
-    cls=_Reporting,
-    help="What a face shows and what a person feels, from face video and eye behaviour, on the device.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from emert_edge import __version__
-
-        typer.echo(f"emert-edge {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error. May stand anywhere."),
-) -> None:
-    """Take what belongs to no command; `--debug` was already taken by `main`."""
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and not isinstance(error, EmertError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, MemoryError):
-        return "out of memory"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _register() -> None:
-    from emert_edge.cli.bundle import app as bundle_app
-    from emert_edge.cli.demo import demo
-    from emert_edge.cli.doctor import doctor
-    from emert_edge.cli.export import export
-    from emert_edge.cli.gaze import gaze_app
-    from emert_edge.cli.planned import COMMANDS
-    from emert_edge.cli.run import run
-    from emert_edge.cli.train import train
-
-    for name, command in (("demo", demo), ("run", run), ("doctor", doctor), ("train", train), ("export", export)):
-        app.command(name)(command)
-    app.add_typer(bundle_app, name="bundle")
-    app.add_typer(gaze_app, name="gaze")
-    for name, planned in COMMANDS.items():
-        app.command(name, hidden=True)(planned)
-
-
-_register()
-
-
 def main() -> None:
     """Run the command line; ends the process with 0, 1 (the work failed), 2 (wrong usage) or 130 (Ctrl-C)."""
-    global _debug
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    _debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, prog_name="emert-edge")
+        signal.signal(signal.SIGTERM, _terminated)
+        from emert_edge.cli.app import run_command_line  # here, so that Ctrl-C while it loads ends as quietly as later
+
+        run_command_line(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _terminated(number: int, frame: object) -> None:
+    """End as an error would: what was written aside is cleared away."""
+    sys.exit(128 + number)

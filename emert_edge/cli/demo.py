@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,9 @@ from rich.table import Table
 
 from emert_edge.cli.lines import open_lines
 from emert_edge.cli.options import Bundle, Detector, Device, Precision, Threads
+from emert_edge.cli.output import publish
 from emert_edge.cli.picture import draw_session
+from emert_edge.errors import EmertError
 from emert_edge.estimate import Estimate
 from emert_edge.recognizer import Recognizer
 from emert_edge.simulation import Segment, SimulatedSession, Timeline
@@ -85,7 +85,7 @@ def demo(
     _report_truth(console, estimates, session)
     console.print(f"{seconds:g} s of video and gaze in {spent:.1f} s, drawing the face included")
     picture = draw_session(session, estimates)
-    _write_png(out / "demo.png", picture)
+    publish(out / "demo.png", _png(picture))
     console.print(f"picture  {out / 'demo.png'}\nlines    {out / 'estimates.jsonl'}")
 
 
@@ -138,16 +138,8 @@ def _report_truth(console: Console, estimates: list[Estimate], session: Simulate
             console.print(f"{name:10} read rightly in {right} of {total} estimates (of a drawn face and invented gaze)")
 
 
-def _write_png(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def _png(picture: npt.NDArray[np.uint8]) -> bytes:
     encoded, data = cv2.imencode(".png", picture)
     if not encoded:
-        raise OSError(f"{path}: the picture could not be encoded")
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data.tobytes())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        raise EmertError("the picture could not be encoded as PNG")
+    return data.tobytes()

@@ -13,8 +13,10 @@ __all__ = ["export"]
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A finished model.pt of `train`.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle: a folder, or a file that ends in .emert.")],
+    checkpoint: Annotated[Path, typer.Argument(readable=False, help="A finished model.pt of `train`.")],
+    out: Annotated[
+        Path, typer.Option("--out", readable=False, help="The bundle: a folder, or a file that ends in .emert.")
+    ],
     name: Annotated[str, typer.Option("--name", help="What the bundle is called.")] = "emert-own",
     version: Annotated[str, typer.Option("--version", help="Its version.")] = "1",
     licence: Annotated[str, typer.Option("--licence", help="Licence of the weights.")] = "Apache-2.0",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from emert_edge.cli.options import Json
+from emert_edge.cli.output import publish
 from emert_edge.errors import EmertError, FrameSourceError, SourceError
 from emert_edge.eye import FEATURE_NAMES, Events, GazeSamples, detect_events, eye_features
 from emert_edge.eye.fixation import fixation_token_map_into, heat_overlay
@@ -25,13 +25,19 @@ gaze_app = typer.Typer(
     name="gaze", help="Look into a gaze recording: info, events, features, map.", no_args_is_help=True
 )
 
-_Recording = Annotated[Path, typer.Argument(metavar="PATH", help="The recording: a file, or a Pupil Core folder.")]
+# readable=False: the reader itself says what cannot be read, as work that failed and not as wrong usage
+_Recording = Annotated[
+    Path, typer.Argument(metavar="PATH", readable=False, help="The recording: a file, or a Pupil Core folder.")
+]
 _Format = Annotated[str, typer.Option("--format", help=f"The recording's format: {', '.join(GAZE_FORMATS)}.")]
 _Columns = Annotated[
-    Path | None, typer.Option("--gaze-columns", metavar="FILE", help="A plain table's column map, as JSON.")
+    Path | None,
+    typer.Option("--gaze-columns", metavar="FILE", readable=False, help="A plain table's column map, as JSON."),
 ]
-_MapOut = Annotated[Path, typer.Option("--out", metavar="PNG", help="The picture to write.")]
-_TableOut = Annotated[Path, typer.Option("--out", metavar="CSV", help="The table to write.")]
+_MapOut = Annotated[Path, typer.Option("--out", metavar="PNG", readable=False, help="The picture to write.")]
+_TableOut = Annotated[
+    Path | None, typer.Option("--out", metavar="CSV", readable=False, help="The table to write; left out: with --json.")
+]
 _ScreenSize = Annotated[
     str | None, typer.Option("--screen-mm", metavar="WxH", help="The screen's size in millimetres, e.g. 531x299.")
 ]
@@ -48,7 +54,7 @@ _CANVAS_WIDTH = 1280
 @gaze_app.command()
 def info(
     path: _Recording,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")] = False,
+    as_json: Json = False,
     format: _Format = "auto",
     gaze_columns: _Columns = None,
 ) -> None:
@@ -69,7 +75,8 @@ def info(
 @gaze_app.command()
 def events(
     path: _Recording,
-    out: _TableOut,
+    out: _TableOut = None,
+    as_json: Json = False,
     method: Annotated[str, typer.Option(help="ivt, idt, or vendor for those in the recording.")] = "ivt",
     format: _Format = "auto",
     gaze_columns: _Columns = None,
@@ -79,6 +86,7 @@ def events(
     """Find fixations, saccades and blinks, and write them as a table."""
     if method not in ("ivt", "idt", "vendor"):
         raise typer.BadParameter(f"{method!r} is none of ivt, idt, vendor", param_hint="--method")
+    _require_answer(out, as_json)
     size = _size_mm(screen_mm)
     recording = _opened(path, format, gaze_columns)
     found = _events(recording, method, size, distance_mm)
@@ -87,22 +95,27 @@ def events(
         kind = type(event).__name__.lower()
         values = {name: getattr(event, name, "") for name in _EVENT_COLUMNS[1:]}
         rows.append([kind, *("" if value != value else value for value in values.values())])
-    _write_table(out, _EVENT_COLUMNS, rows)
-    typer.echo(
-        f"{out}: {len(found.fixations)} fixations, {len(found.saccades)} saccades, {len(found.blinks)} blinks"
-        f"{_geometry_note(found)}"
+    _answer(
+        out,
+        as_json,
+        _EVENT_COLUMNS,
+        rows,
+        f"{len(found.fixations)} fixations, {len(found.saccades)} saccades, {len(found.blinks)} blinks"
+        f"{_geometry_note(found)}",
     )
 
 
 @gaze_app.command()
 def features(
     path: _Recording,
-    out: _TableOut,
+    out: _TableOut = None,
+    as_json: Json = False,
     token_ms: Annotated[float, typer.Option(min=1.0, help="Length of a row's span, in milliseconds.")] = 125.0,
     format: _Format = "auto",
     gaze_columns: _Columns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
+    _require_answer(out, as_json)
     samples = _opened(path, format, gaze_columns).samples.sorted()
     span_ns = round(token_ms * 1e6)
     first, last = int(samples.t_ns[0]), int(samples.t_ns[-1])
@@ -115,15 +128,18 @@ def features(
         [start, start + span_ns, *map(_number, row)]
         for start, row in zip(starts.tolist(), values.tolist(), strict=True)
     ]
-    _write_table(out, ("start_ns", "stop_ns", *FEATURE_NAMES), rows)
-    typer.echo(f"{out}: {count} rows of {len(FEATURE_NAMES)} features")
+    _answer(
+        out, as_json, ("start_ns", "stop_ns", *FEATURE_NAMES), rows, f"{count} rows of {len(FEATURE_NAMES)} features"
+    )
 
 
 @gaze_app.command(name="map")
 def fixation_map(
     path: _Recording,
     out: _MapOut,
-    image: Annotated[Path | None, typer.Option("--image", help="What was looked at; left out: a dark screen.")] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", readable=False, help="What was looked at; left out: a dark screen.")
+    ] = None,
     sigma_px: Annotated[
         float | None,
         typer.Option(min=0.1, max=10_000, help="Width of a point's heat in pixels; default 2 % of the width."),
@@ -147,7 +163,7 @@ def fixation_map(
     done, encoded = cv2.imencode(".png", heat_overlay(picture, heat, path_drawn))
     if not done:
         raise EmertError(f"{out}: the picture could not be encoded")
-    _publish(out, encoded.tobytes())
+    publish(out, encoded.tobytes())
     typer.echo(f"{out}: {width} × {height} pixels, {int(recording.samples.valid.sum())} points of gaze")
 
 
@@ -236,28 +252,23 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _write_table(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    _publish(out, text.getvalue().encode())
+def _require_answer(out: Path | None, as_json: bool) -> None:
+    if out is None and not as_json:
+        raise typer.BadParameter("say where the table goes, or ask for --json", param_hint="--out")
 
 
-def _publish(out: Path, content: bytes) -> None:
-    """Write aside, then rename: what stands under a name is whole."""
-    aside = None
-    try:
-        descriptor, aside = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(aside, 0o666 & ~mask)
-        os.replace(aside, out)
-    except OSError as error:
-        if aside is not None and os.path.exists(aside):
-            os.unlink(aside)
-        raise EmertError(f"{out}: cannot be written: {error.strerror or error}") from error
+def _answer(
+    out: Path | None, as_json: bool, header: Sequence[str], rows: Sequence[Sequence[Any]], summary: str
+) -> None:
+    """Write a table to a file, print it as JSON, or both."""
+    if out is not None:
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        publish(out, text.getvalue().encode())
+    if as_json:
+        cells = (dict(zip(header, (None if cell == "" else cell for cell in row), strict=True)) for row in rows)
+        typer.echo(json.dumps(list(cells)))
+    else:
+        typer.echo(f"{out}: {summary}")

@@ -36,5 +36,5 @@ Device = Annotated[
 ]
 Precision = Annotated[str, typer.Option("--precision", callback=_precision, help="auto, fp32, fp16 or int8.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of the inference runtime.")]
-Detector = Annotated[Path | None, typer.Option("--detector", help="A YuNet model for finding faces.")]
+Detector = Annotated[Path | None, typer.Option("--detector", readable=False, help="A YuNet model for finding faces.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]

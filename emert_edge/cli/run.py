@@ -42,7 +42,8 @@ def run(
     ] = "start",
     gaze_format: Annotated[str, typer.Option("--gaze-format", help="The gaze recording's vendor, or auto.")] = "auto",
     gaze_columns: Annotated[
-        Path | None, typer.Option("--gaze-columns", metavar="FILE", help="JSON that maps a plain table's columns.")
+        Path | None,
+        typer.Option("--gaze-columns", metavar="FILE", readable=False, help="JSON that maps a plain table's columns."),
     ] = None,
     scene_space: Annotated[
         Literal["scene", "screen"],
@@ -73,6 +74,8 @@ def run(
     samples: Any = gaze
     if gaze is not None and not gaze.startswith("lsl:"):
         samples = open_gaze(gaze, gaze_format, columns=_columns(gaze_columns))
+    if duration is not None and not streamed:
+        raise typer.BadParameter("--duration ends a live run; a recording ends by itself (--live plays one as if live)")
     options: dict[str, Any] = {
         "session": session,
         "gaze_offset_ms": gaze_offset_ms,
@@ -135,7 +138,6 @@ def _progress(length_s: float | None) -> Iterator[_Progress]:
     console = Console(stderr=True)
     begin = time.monotonic()
     seen: Counter[str] = Counter()
-    last = 0.0
 
     def describe(estimate: Estimate) -> str:
         parts = []
@@ -148,17 +150,20 @@ def _progress(length_s: float | None) -> Iterator[_Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f} s"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("estimating", total=length_s)
+
+        def advance(estimate: Estimate) -> None:
+            seen["estimates"] += 1
+            seen.update(estimate.quality.degraded)
+            bar.update(task, completed=estimate.time_s, description=describe(estimate))
+
+        interrupted = None
         try:
-
-            def advance(estimate: Estimate) -> None:
-                nonlocal last
-                last = max(last, estimate.time_s)
-                seen["estimates"] += 1
-                seen.update(estimate.quality.degraded)
-                bar.update(task, completed=estimate.time_s, description=describe(estimate))
-
             yield advance
-        finally:
-            lines = [f"{seen.pop('estimates', 0)} estimates in {time.monotonic() - begin:.1f} s"]
-            lines += [f"{name} in {count}" for name, count in sorted(seen.items())]
-            typer.echo("; ".join(lines), err=True)
+        except KeyboardInterrupt as error:
+            interrupted = error
+    # after an error nothing is said here: the error speaks
+    lines = [f"{seen.pop('estimates', 0)} estimates in {time.monotonic() - begin:.1f} s"]
+    lines += [f"{name} in {count}" for name, count in sorted(seen.items())]
+    typer.echo("; ".join(lines), err=True)
+    if interrupted is not None:
+        raise interrupted

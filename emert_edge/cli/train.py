@@ -13,7 +13,9 @@ __all__ = ["train"]
 
 
 def train(
-    out: Annotated[Path, typer.Option("--out", help="Folder for checkpoints; a run that lies there goes on.")],
+    out: Annotated[
+        Path, typer.Option("--out", readable=False, help="Folder for checkpoints; a run that lies there goes on.")
+    ],
     size: Annotated[str, typer.Option("--size", help="nano or base.")] = "nano",
     faces: Annotated[int, typer.Option("--faces", min=64, help="Drawn faces for the face encoder.")] = 14000,
     face_epochs: Annotated[int, typer.Option("--face-epochs", min=1)] = 5,

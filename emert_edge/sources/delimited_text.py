@@ -60,7 +60,7 @@ class DelimitedText:
         with _opened(path) as file:
             start = file.read(4096)
         if not start:
-            raise GazeFormatError(f"{path}: the file is empty")
+            raise GazeFormatError(f"{path}: the file is empty; export the recording anew")
         self._mark = 0
         self.encoding = _encoding(start)
         for mark, encoding in _BOMS:
@@ -387,7 +387,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:
-        raise SourceError(f"{path}: there is no such file") from None
+        raise SourceError(f"{path}: there is no such file; check the path") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
 

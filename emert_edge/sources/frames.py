@@ -144,12 +144,12 @@ def require_readable(path: Path) -> None:
     """
     try:
         if not path.exists():
-            raise FrameSourceError(f"no such file or folder: {path}")
+            raise FrameSourceError(f"no such file or folder: {path}; check the path")
         if not path.is_file():
             raise FrameSourceError(f"{path} is not a file")
         with path.open("rb") as file:
             if not file.read(1):
-                raise FrameSourceError(f"{path} is empty")
+                raise FrameSourceError(f"{path} is empty; record or copy it anew")
     except OSError as error:
         raise FrameSourceError(f"{path} cannot be read: {error.strerror or error}") from None
 

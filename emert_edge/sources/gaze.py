@@ -127,7 +127,7 @@ def _file_of(path: Path) -> tuple[Path, str]:
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read: {error}") from None
     if not exists:
-        raise SourceError(f"{path}: there is no such file or folder")
+        raise SourceError(f"{path}: there is no such file or folder; check the path")
     if is_folder:
         inner = path / pupil_core.GAZE_FILE
         if inner.is_file():

@@ -80,7 +80,7 @@ class ImageFolderSource:
 def _images(path: Path) -> list[Path]:
     try:
         if not path.exists():
-            raise FrameSourceError(f"no such file or folder: {path}")
+            raise FrameSourceError(f"no such file or folder: {path}; check the path")
         if path.is_file():
             return [path]
         files = [
@@ -108,7 +108,7 @@ def _read(file: Path) -> npt.NDArray[np.uint8]:
     except OSError as error:
         raise FrameSourceError(f"{file} cannot be read: {error.strerror or error}") from None
     if not data:
-        raise FrameSourceError(f"{file} is empty")
+        raise FrameSourceError(f"{file} is empty; remove it or copy it anew")
     if not _whole(data):
         raise FrameSourceError(f"{file} is cut off")
     try:

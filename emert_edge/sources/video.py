@@ -148,7 +148,9 @@ def _refuse_text(path: Path) -> None:
             return
         text = start[: error.start].decode("utf-8-sig")
     if all(letter.isprintable() or letter in "\t\r\n\f\x1b" for letter in text):
-        raise FrameSourceError(f"{path} is a text file, not a video")
+        raise FrameSourceError(
+            f"{path} is a text file, not a video; give a video, an animated GIF, a folder of images or a camera"
+        )
 
 
 def cut_off(path: Path) -> str | None:

@@ -43,7 +43,8 @@ def failed(done: subprocess.CompletedProcess[str], status: int = 1) -> str:
     """Return the one line of a failure."""
     assert done.returncode == status, done.stderr
     lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1 or lines[-1].startswith("emert-edge: "), done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("emert-edge: ")
     assert "Traceback" not in done.stderr
     return lines[-1]
 
@@ -214,9 +215,49 @@ def _as_nobody(command: list[str], *arguments: str) -> subprocess.CompletedProce
     return done
 
 
+@pytest.mark.parametrize("delay_s", [0.05, 0.2, 0.4, 0.7])
+def test_ctrl_c_while_the_program_loads_is_as_quiet_as_later(
+    command: list[str], shared_data: Path, tmp_path: Path, delay_s: float
+) -> None:
+    long = shared_data / "face_clips_pyfeat" / "WolfgangLanger_Pexels.mp4"
+    begun = tmp_path / "begun"
+    code = f"open({str(begun)!r}, 'w').close(); {command[-1]}"
+    process = subprocess.Popen(
+        [*command[:-1], code, "run", "--face", str(long), "--live", "--jsonl", "-"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not begun.exists():
+        time.sleep(0.005)
+    time.sleep(delay_s)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def test_sigterm_clears_away_what_was_written_aside(command: list[str], shared_data: Path, tmp_path: Path) -> None:
+    long = shared_data / "face_clips_pyfeat" / "WolfgangLanger_Pexels.mp4"
+    out = tmp_path / "out.jsonl"
+    process = subprocess.Popen([*command, "run", "--face", str(long), "--jsonl", str(out)], stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".out.jsonl.*")) and process.poll() is None:
+        time.sleep(0.005)
+    process.terminate()
+    process.wait(30)
+    assert not list(tmp_path.glob(".out.jsonl.*"))
+
+
+def test_a_link_stays_a_link(emert: Run, shared_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.jsonl").symlink_to("real.jsonl")
+    assert emert("run", "--face", clip(shared_data), "--jsonl", "link.jsonl").returncode == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "real.jsonl").read_text().count("\n") == 1
+
+
 def test_a_full_disk(emert: Run, shared_data: Path, tmp_path: Path) -> None:
     line = failed(emert("run", "--face", clip(shared_data), "--jsonl", "/dev/full"))
-    assert "No space left" in line
+    assert line == "emert-edge: /dev/full: No space left on device"
     assert Path("/dev/full").is_char_device()
     line = failed(emert("run", "--face", clip(shared_data), "--jsonl", "no/such/folder/out.jsonl"))
     assert "no/such/folder" in line
@@ -229,6 +270,7 @@ def test_wrong_usage_is_status_two(emert: Run, shared_data: Path) -> None:
         ["run", "--face", "x", "--jsonl", "-", "--device", "gpu"],
         ["run", "--face", "x", "--jsonl", "-", "--precision", "fp8"],
         ["run", "--face", "x", "--jsonl", "-", "--align", "middle"],
+        ["run", "--face", str(clip(shared_data)), "--jsonl", "-", "--duration", "3"],
         ["fly"],
         ["--nonsense"],
     ):

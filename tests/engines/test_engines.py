@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import emert_edge.engines.device as device_module
-from emert_edge import BundleIncompatible, DeviceUnavailable, EngineError, Recognizer
+from emert_edge import BundleCorrupt, BundleIncompatible, DeviceUnavailable, EngineError, Recognizer
 from emert_edge.bundle import Bundle, open_bundle, write_bundle
 from emert_edge.bundle.manifest import FileEntry, Graph, Labels, Manifest, Training
 from emert_edge.engines import Device, open_engines, tensor_shapes
@@ -197,6 +197,20 @@ def test_a_graph_that_does_not_fit_its_manifest_names_the_tensor(
 def test_a_graph_that_is_none_is_an_engine_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"face\.onnx"):
         engine(_bundle_of(tmp_path / "b", b"not a graph"), "face_encoder")
+
+
+def test_a_damaged_graph_is_a_corrupt_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    files = {name: bundle.read(name) for name in bundle.manifest.files}
+    damaged = write_bundle(tmp_path / "b", bundle.manifest, files)
+    graph = tmp_path / "b" / bundle.graph("head", "fp32", "cpu").file
+    content = bytearray(graph.read_bytes())
+    content[1000] ^= 4
+    graph.write_bytes(content)
+    with pytest.raises(BundleCorrupt, match=graph.name):
+        Recognizer(damaged)
+    graph.unlink()
+    with pytest.raises(BundleCorrupt, match="missing"):
+        Recognizer(damaged)
 
 
 def test_a_bundle_without_a_head_is_refused(tmp_path: Path) -> None:
