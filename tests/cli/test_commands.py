@@ -73,7 +73,11 @@ def test_doctor_sees_a_double_installation(tmp_path: Path) -> None:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from emert_edge.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), "doctor", "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(tmp_path), "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
     )
     report = json.loads(done.stdout)
     assert set(report["double_installations"]) == {"OpenCV", "ONNX Runtime"}
