@@ -4,8 +4,9 @@ VENV := .venv-test
 DEMO := .venv-demo
 PY := $(VENV)/bin/python
 PIP_OPTIONS := --quiet --disable-pip-version-check
-# A bare `torch` would bring gigabytes of CUDA packages; this one has a CPU build.
-TORCH := torch==2.13.0
+# Pinned, so that a new release (and its gigabytes of CUDA packages) does not come by itself. To test against another
+# build, a CPU one say: make test TORCH="torch==2.13.0 --index-url ADDRESS".
+TORCH ?= torch==2.13.0
 SOURCES := emert_edge export tests benchmarks examples
 
 .PHONY: help demo test lint bench asan bundle clean
@@ -15,6 +16,7 @@ help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export -type f -not -path '*/__pycache__/*')
+	@echo "installing into $(DEMO): a download of some 100 MB and a build, two to three minutes"
 	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python -m pip install $(PIP_OPTIONS) .
 	@touch $@
@@ -23,8 +25,10 @@ demo: $(DEMO)/ready ## Run the main job on a session made on the spot; nothing e
 	$(DEMO)/bin/emert-edge demo --out out/demo
 
 $(VENV)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+	@echo "installing into $(VENV): PyTorch among others, some minutes"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install $(PIP_OPTIONS) $(TORCH) "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
+	$(PY) -m pip install $(PIP_OPTIONS) $(TORCH)
+	$(PY) -m pip install $(PIP_OPTIONS) "scikit-build-core>=0.10" "pybind11>=2.13" cmake ninja
 	$(PY) -m pip install $(PIP_OPTIONS) --no-build-isolation --editable ".[train,export,test,lint]"
 	@touch $@
 
@@ -44,7 +48,7 @@ bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/be
 asan: $(VENV)/ready ## Run the kernel tests under the address and undefined-behaviour sanitizers
 	csrc/asan.sh $(PY)
 
-bundle: $(VENV)/ready ## Train and export the packaged bundle anew (minutes; resumes when interrupted)
+bundle: $(VENV)/ready ## Train and export the packaged bundle anew (half an hour; resumes when interrupted)
 	$(PY) -m emert_edge.reference.packaged --out emert_edge/bundles/emert-demo
 
 clean: ## Remove environments, builds and outputs

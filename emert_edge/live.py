@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from threading import Condition, Event, Thread
+from types import TracebackType
 from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
@@ -207,6 +208,14 @@ class LiveEstimates(Iterator[Estimate]):
 
     def __next__(self) -> Estimate:
         return next(self._estimates)
+
+    def __enter__(self) -> LiveEstimates:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def stop(self) -> None:
         """End the stream from any thread: the iteration stops at its next step."""

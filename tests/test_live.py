@@ -196,9 +196,8 @@ def test_leaving_early_ends_threads_and_closes_sources(recognizer: Recognizer) -
         assert estimate.sequence == 0
         break
     assert camera.closed.wait(2)
-    stream = recognizer.live(Camera(10**9), policy="block")
-    next(stream)
-    stream.close()
+    with recognizer.live(Camera(10**9), policy="block") as stream:
+        next(stream)
     stream.close()
     assert list(stream) == []
 

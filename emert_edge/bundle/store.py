@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from emert_edge.bundle.bundle import Bundle
+from emert_edge.bundle.bundle import MANIFEST, Bundle
 from emert_edge.errors import BundleNotFound
 
 __all__ = ["PACKAGED_BUNDLE", "installed_bundles", "open_bundle", "packaged_dir", "store_dir"]
@@ -35,7 +35,7 @@ def _places() -> tuple[tuple[str, Path], ...]:
 
 def _named(folder: Path, name: str) -> Path | None:
     for candidate in (folder / name, folder / f"{name}.emert"):
-        if (candidate / "manifest.json").is_file() or candidate.is_file():
+        if (candidate / MANIFEST).is_file() or candidate.is_file():
             return candidate
     return None
 
@@ -48,7 +48,7 @@ def installed_bundles() -> list[tuple[str, Path]]:
             found += [
                 (place, path)
                 for path in sorted(folder.iterdir())
-                if (path / "manifest.json").is_file() or (path.suffix == ".emert" and path.is_file())
+                if (path / MANIFEST).is_file() or (path.suffix == ".emert" and path.is_file())
             ]
     return found
 
@@ -71,16 +71,17 @@ def open_bundle(bundle: str | Path | Bundle | None = None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle
     if bundle is None:
-        bundle = PACKAGED_BUNDLE
+        return Bundle.open(packaged_dir() / PACKAGED_BUNDLE)
     if not isinstance(bundle, str | Path):
         raise TypeError(f"bundle must be a name, a path or a Bundle, not {type(bundle).__name__}")
     if not str(bundle):
         raise BundleNotFound("the bundle's name is empty; leave it out for the packaged one")
     path = Path(bundle)
-    if path.exists():
-        return Bundle.open(path)
     name = str(bundle)
-    if name and path.name == name:  # a bare name, no folder in it
+    bare = path.name == name  # no folder in it: it may be a name
+    if path.is_file() or (path / MANIFEST).is_file() or (path.is_dir() and not bare):
+        return Bundle.open(path)
+    if bare:
         for _, folder in _places():
             if found := _named(folder, name):
                 return Bundle.open(found)

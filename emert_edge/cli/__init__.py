@@ -17,6 +17,10 @@ def main() -> None:
         run_command_line(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(130)
+    except ImportError as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(f"emert-edge: a library is missing or broken ({error}); `emert-edge doctor` says which")
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -70,17 +70,22 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _register() -> None:
+def _register(wanted: str | None) -> None:
+    """Load the commands; `doctor` alone when it is asked for, since it must work where the others cannot load."""
+    from emert_edge.cli.doctor import doctor
+
+    app.command("doctor")(doctor)
+    if wanted == "doctor":
+        return
     from emert_edge.cli.bundle import app as bundle_app
     from emert_edge.cli.demo import demo
-    from emert_edge.cli.doctor import doctor
     from emert_edge.cli.export import export
     from emert_edge.cli.gaze import gaze_app
     from emert_edge.cli.planned import COMMANDS
     from emert_edge.cli.run import run
     from emert_edge.cli.train import train
 
-    for name, command in (("demo", demo), ("run", run), ("doctor", doctor), ("train", train), ("export", export)):
+    for name, command in (("demo", demo), ("run", run), ("train", train), ("export", export)):
         app.command(name)(command)
     app.add_typer(bundle_app, name="bundle")
     app.add_typer(gaze_app, name="gaze")
@@ -88,12 +93,10 @@ def _register() -> None:
         app.command(name, hidden=True)(planned)
 
 
-_register()
-
-
 def run_command_line(arguments: list[str]) -> None:
     """Run one command; ends the process with its status."""
     global _debug
     kept = [argument for argument in arguments if argument != "--debug"]
     _debug = len(kept) < len(arguments)
+    _register(kept[0] if kept else None)
     app(args=kept, prog_name="emert-edge")

@@ -50,7 +50,7 @@ def demo_session(seconds: float = SECONDS) -> SimulatedSession:
 
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the picture and the lines go.")] = Path(
-        "emert-demo"
+        "emert-edge-demo"
     ),
     seconds: Annotated[float, typer.Option("--seconds", min=0.5, max=600.0, help="Length of the session.")] = SECONDS,
     bundle: Bundle = None,
@@ -63,7 +63,6 @@ def demo(
 
     The face is drawn and the gaze invented: this shows that the machinery works, and nothing about people.
     """
-    out.mkdir(parents=True, exist_ok=True)
     session = demo_session(seconds)
     console = Console()
     if not console.is_terminal:
@@ -74,6 +73,7 @@ def demo(
             f"bundle {description['bundle']['name']} {description['bundle']['version']} on {description['device']} "
             f"({description['precision']}), kernels {description['kernels']}, detector {description['detector']}"
         )
+        out.mkdir(parents=True, exist_ok=True)
         begin = time.perf_counter()
         with open_lines(str(out / "estimates.jsonl"), live=False) as write:
             estimates = []

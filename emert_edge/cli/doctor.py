@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -39,7 +40,10 @@ MODULES = {"OpenCV": "cv2", "ONNX Runtime": "onnxruntime"}
 
 
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, what can run here and what can't, and why."""
+    """Say what is installed, what can run here and what can't, and why.
+
+    The exit status is 0 when the report could be made, whatever it says: programs read `problems` in --json.
+    """
     report = examine()
     if as_json:
         typer.echo(json.dumps(report, indent=2))
@@ -66,6 +70,10 @@ def examine() -> dict[str, Any]:
     """Collect the report as plain data."""
     problems: list[str] = []
     distributions = _distributions()
+    broken = _broken_modules()
+    problems += [
+        f"{module} cannot be imported: {fault}; install it (docs/install.md)" for module, fault in broken.items()
+    ]
     for subject, names in RIVALS.items():
         problems += _double_installation(subject, names, distributions)
     report: dict[str, Any] = {
@@ -82,12 +90,12 @@ def examine() -> dict[str, Any]:
             for subject, names in RIVALS.items()
             if sum(name in distributions for name in names) > 1
         },
-        "devices": _devices(problems),
-        "providers": _providers(),
-        "kernels": _kernels(problems),
-        "opencv_gstreamer": _gstreamer(),
-        "detector": _detector(problems),
-        "bundles": _bundles(problems),
+        "devices": _devices(broken),
+        "providers": [] if "onnxruntime" in broken else _providers(),
+        "kernels": "missing" if "numpy" in broken else _kernels(problems),
+        "opencv_gstreamer": "cv2" not in broken and _gstreamer(),
+        "detector": "none" if {"cv2", "numpy"} & set(broken) else _detector(problems),
+        "bundles": [] if {"pydantic", "numpy"} & set(broken) else _bundles(problems),
     }
     report["problems"] = problems
     return report
@@ -161,28 +169,35 @@ def _jetson() -> str | None:
         return None
 
 
-def _devices(problems: list[str]) -> list[dict[str, Any]]:
+def _broken_modules() -> dict[str, str]:
+    """Return the libraries that cannot be imported, with the reason."""
+    broken = {}
+    for module in ("numpy", "cv2", "onnxruntime", "pydantic"):
+        if "numpy" in broken and module in ("cv2", "onnxruntime"):
+            broken[module] = "it needs numpy"  # not tried: OpenCV would print advice of its own
+            continue
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            broken[module] = str(error)
+    return broken
+
+
+def _devices(broken: dict[str, str]) -> list[dict[str, Any]]:
+    if broken:
+        reason = f"{' and '.join(broken)} cannot be imported"
+        return [{"device": name, "available": False, "reason": reason} for name in ("cpu", "cuda", "tensorrt")]
     from emert_edge.engines.device import cuda_fault, tensorrt_fault
 
-    devices: list[dict[str, Any]] = []
-    try:
-        import onnxruntime  # noqa: F401 — whether it imports is the question
-
-        devices.append({"device": "cpu", "available": True, "reason": None})
-    except ImportError as error:
-        problems.append(f"ONNX Runtime cannot be imported: {error}")
-        devices.append({"device": "cpu", "available": False, "reason": f"ONNX Runtime cannot be imported: {error}"})
-        return devices
+    devices: list[dict[str, Any]] = [{"device": "cpu", "available": True, "reason": None}]
     for name, fault in (("cuda", cuda_fault()), ("tensorrt", tensorrt_fault())):
         devices.append({"device": name, "available": fault is None, "reason": fault})
     return devices
 
 
 def _providers() -> list[str]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return []
+    import onnxruntime
+
     return list(onnxruntime.get_available_providers())
 
 
@@ -197,10 +212,8 @@ def _kernels(problems: list[str]) -> str:
 
 
 def _gstreamer() -> bool:
-    try:
-        import cv2
-    except ImportError:
-        return False
+    import cv2
+
     return bool(re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 
 from emert_edge.cli.options import Json
-from emert_edge.cli.output import publish
+from emert_edge.cli.output import publish, refuse_to_replace
 from emert_edge.errors import EmertError, FrameSourceError, SourceError
 from emert_edge.eye import FEATURE_NAMES, Events, GazeSamples, detect_events, eye_features
 from emert_edge.eye.fixation import fixation_token_map_into, heat_overlay
@@ -86,7 +86,7 @@ def events(
     """Find fixations, saccades and blinks, and write them as a table."""
     if method not in ("ivt", "idt", "vendor"):
         raise typer.BadParameter(f"{method!r} is none of ivt, idt, vendor", param_hint="--method")
-    _require_answer(out, as_json)
+    _require_answer(out, as_json, path, gaze_columns)
     size = _size_mm(screen_mm)
     recording = _opened(path, format, gaze_columns)
     found = _events(recording, method, size, distance_mm)
@@ -115,7 +115,7 @@ def features(
     gaze_columns: _Columns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
-    _require_answer(out, as_json)
+    _require_answer(out, as_json, path, gaze_columns)
     samples = _opened(path, format, gaze_columns).samples.sorted()
     span_ns = round(token_ms * 1e6)
     first, last = int(samples.t_ns[0]), int(samples.t_ns[-1])
@@ -151,6 +151,7 @@ def fixation_map(
     """Draw where the person looked, as heat over an image, with the scan path."""
     import cv2
 
+    refuse_to_replace(out, path, image, gaze_columns)
     recording = _opened(path, format, gaze_columns)
     picture = _image(image, recording.samples)
     height, width = picture.shape[:2]
@@ -252,7 +253,9 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _require_answer(out: Path | None, as_json: bool) -> None:
+def _require_answer(out: Path | None, as_json: bool, *inputs: Path | None) -> None:
+    if out is not None:
+        refuse_to_replace(out, *inputs)
     if out is None and not as_json:
         raise typer.BadParameter("say where the table goes, or ask for --json", param_hint="--out")
 

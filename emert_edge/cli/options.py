@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from emert_edge.engines.device import parse_device
-
 __all__ = ["Bundle", "Detector", "Device", "Json", "Precision", "Threads"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
 
 
 def _device(value: str) -> str:
+    from emert_edge.engines.device import parse_device  # late: doctor must load where half of the libraries are missing
+
     try:
         parse_device(value)
     except ValueError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["naming", "publish", "written_aside"]
+__all__ = ["naming", "publish", "refuse_to_replace", "written_aside"]
 
 
 @contextlib.contextmanager
@@ -59,6 +59,14 @@ def written_aside(out: Path, *, also_after_interrupt: bool = False) -> Iterator[
         with contextlib.suppress(OSError):  # it was told already
             file.close()
         aside.unlink(missing_ok=True)
+
+
+def refuse_to_replace(out: str | Path, *inputs: str | Path | None) -> None:
+    """Raise `ValueError` if an output would be written over an input."""
+    place = os.path.realpath(out)
+    for source in inputs:
+        if source is not None and os.path.realpath(source) == place:
+            raise ValueError(f"{out} is an input of this very command; write the result elsewhere")
 
 
 def publish(out: Path, content: bytes) -> None:

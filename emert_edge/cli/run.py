@@ -14,6 +14,7 @@ import typer
 
 from emert_edge.cli.lines import open_lines
 from emert_edge.cli.options import Bundle, Detector, Device, Precision, Threads
+from emert_edge.cli.output import refuse_to_replace
 from emert_edge.estimate import Estimate
 from emert_edge.live import LiveEstimates
 
@@ -28,7 +29,7 @@ def run(
     ] = None,
     gaze: Annotated[str | None, typer.Option("--gaze", help="Gaze recording: a file or an export's folder.")] = None,
     scene: Annotated[str | None, typer.Option("--scene", help="What the person saw; as --face.")] = None,
-    session: Annotated[str | None, typer.Option("--session", help="A recorded session in one file.")] = None,
+    session: Annotated[str | None, typer.Option("--session", hidden=True)] = None,
     bundle: Bundle = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -49,6 +50,9 @@ def run(
         Literal["scene", "screen"],
         typer.Option("--scene-space", help="scene: a head-worn camera; screen: a recording of the screen."),
     ] = "scene",
+    fps: Annotated[
+        float, typer.Option("--fps", min=0.1, max=1000, help="Frames a second of a folder of images.")
+    ] = 30.0,
     stride_s: Annotated[
         float | None, typer.Option("--stride-s", help="Seconds between estimates; the bundle's own if not given.")
     ] = None,
@@ -68,8 +72,9 @@ def run(
 
     if face is None and gaze is None and session is None:
         raise typer.BadParameter("give --face, --gaze or both (or --session)")
-    faces = None if face is None else open_frames(face)
-    scenes = None if scene is None else open_frames(scene)
+    refuse_to_replace(jsonl, face, gaze, scene, session, gaze_columns)
+    faces = None if face is None else open_frames(face, fps=fps)
+    scenes = None if scene is None else open_frames(scene, fps=fps)
     streamed = live or any(source is not None and source.live for source in (faces, scenes))
     samples: Any = gaze
     if gaze is not None and not gaze.startswith("lsl:"):
@@ -162,7 +167,8 @@ def _progress(length_s: float | None) -> Iterator[_Progress]:
         except KeyboardInterrupt as error:
             interrupted = error
     # after an error nothing is said here: the error speaks
-    lines = [f"{seen.pop('estimates', 0)} estimates in {time.monotonic() - begin:.1f} s"]
+    count = seen.pop("estimates", 0)
+    lines = [f"{count} {'estimate' if count == 1 else 'estimates'} in {time.monotonic() - begin:.1f} s"]
     lines += [f"{name} in {count}" for name, count in sorted(seen.items())]
     typer.echo("; ".join(lines), err=True)
     if interrupted is not None:

@@ -144,7 +144,8 @@ def require_readable(path: Path) -> None:
     """
     try:
         if not path.exists():
-            raise FrameSourceError(f"no such file or folder: {path}; check the path")
+            remedy = f"a camera is camera:{path}" if str(path).isdigit() else "check the path"
+            raise FrameSourceError(f"no such file or folder: {path}; {remedy}")
         if not path.is_file():
             raise FrameSourceError(f"{path} is not a file")
         with path.open("rb") as file:

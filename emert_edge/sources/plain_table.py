@@ -69,6 +69,10 @@ _UNITS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_OPENNESS, ()),
 }
 _POINT_UNITS = ("fraction", "px")
+_POINTS = ("x", "y", "left_x", "left_y", "right_x", "right_y")
+
+LARGEST_MEDIAN_FRACTION = 4.0
+"""Beyond so many screens nobody's gaze has its middle."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +328,9 @@ def read(table: DelimitedText, name: str, columns: ColumnMap) -> GazeRecording:
     clock = columns.clock or f"file:{name}"
     samples = GazeSamples(**arrays, pupil_unit=pupil_unit, space=columns.space, size_px=columns.size_px, clock=clock)
     require_plausible_rate(samples, time.unit or "ns", f"{table.path}, column {time.title!r}")
+    for column in columns.columns:
+        if column.name in _POINTS and column.unit in (None, "fraction"):
+            _require_fractions(arrays[column.name], f"{table.path}, column {column.title!r}")
     metadata = {
         "columns": {column.title: column.name for column in columns.columns},
         "units": {column.name: column.unit for column in columns.columns if column.unit},
@@ -360,6 +367,17 @@ def _arrays(
             if name in arrays:
                 arrays[name][invalid] = np.nan
     return arrays
+
+
+def _require_fractions(values: npt.NDArray[Any], where: str) -> None:
+    """Refuse points that were written in pixels and read as fractions: they would be wrong without a word."""
+    finite = np.abs(values[np.isfinite(values)])
+    if finite.size and float(np.median(finite)) > LARGEST_MEDIAN_FRACTION:
+        raise GazeFormatError(
+            f"{where}: read as fractions of the screen, half of the points lie beyond "
+            f"{LARGEST_MEDIAN_FRACTION:g} screens; they are probably pixels: give the column the unit px, and the table "
+            "its size_px"
+        )
 
 
 def unknown_table(table: DelimitedText) -> str:

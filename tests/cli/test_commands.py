@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -84,6 +86,28 @@ def test_doctor_sees_a_double_installation(tmp_path: Path) -> None:
     text = " ".join(report["problems"])
     assert "opencv-python 4.10.0 and opencv-python-headless 4.11.0" in text
     assert "onnxruntime-gpu" in text
+
+
+def test_the_demo_runs_as_it_stands_and_leaves_the_name_of_its_bundle_alone(emert: Run, tmp_path: Path) -> None:
+    (tmp_path / "emert-demo").mkdir()  # a folder that happens to have the packaged bundle's name
+    for _ in range(2):
+        done = emert("demo", "--seconds", "3")
+        assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "emert-edge-demo").iterdir()) == ["demo.png", "estimates.jsonl"]
+    assert emert("bundle", "verify", "emert-demo").returncode == 0
+
+
+@pytest.mark.parametrize("missing", ["numpy", "cv2", "onnxruntime"])
+def test_doctor_works_where_a_library_is_missing_and_others_point_to_it(missing: str) -> None:
+    start = f"import sys; sys.modules[{missing!r}] = None; from emert_edge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", start, "doctor", "--json"], capture_output=True, text=True, check=True)
+    report = json.loads(done.stdout)
+    assert any(problem.startswith(f"{missing} cannot be imported") for problem in report["problems"])
+    assert not any(device["available"] for device in report["devices"])
+    done = subprocess.run([sys.executable, "-c", start, "demo"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert missing in done.stderr
 
 
 def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:

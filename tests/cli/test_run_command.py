@@ -65,7 +65,7 @@ def test_lines_go_to_standard_output_and_nothing_else_does(emert: Run, shared_da
     done = emert("run", "--face", clip(shared_data), "--jsonl", "-")
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["sequence"] for line in done.stdout.splitlines()] == [0]
-    assert "1 estimates" in done.stderr
+    assert "1 estimate in" in done.stderr
 
 
 def test_a_live_run_appends_lines_and_ends_after_its_duration(emert: Run, shared_data: Path, tmp_path: Path) -> None:
@@ -253,6 +253,20 @@ def test_a_link_stays_a_link(emert: Run, shared_data: Path, tmp_path: Path) -> N
     assert emert("run", "--face", clip(shared_data), "--jsonl", "link.jsonl").returncode == 0
     assert (tmp_path / "link.jsonl").is_symlink()
     assert (tmp_path / "real.jsonl").read_text().count("\n") == 1
+
+
+def test_an_output_never_replaces_an_input(emert: Run, shared_data: Path, tmp_path: Path) -> None:
+    shutil.copy(clip(shared_data), tmp_path / "clip.mp4")
+    shutil.copy(tobii(shared_data), tmp_path / "gaze.tsv")
+    for arguments in (
+        ("run", "--face", "clip.mp4", "--gaze", "gaze.tsv", "--jsonl", "gaze.tsv"),
+        ("run", "--face", "clip.mp4", "--jsonl", "./clip.mp4"),
+        ("gaze", "features", "gaze.tsv", "--out", "gaze.tsv"),
+        ("gaze", "map", "gaze.tsv", "--out", "gaze.tsv"),
+    ):
+        assert "is an input" in failed(emert(*arguments))
+    assert (tmp_path / "clip.mp4").read_bytes() == clip(shared_data).read_bytes()
+    assert (tmp_path / "gaze.tsv").read_bytes() == tobii(shared_data).read_bytes()
 
 
 def test_a_full_disk(emert: Run, shared_data: Path, tmp_path: Path) -> None:

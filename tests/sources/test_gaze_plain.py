@@ -275,3 +275,13 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     path = table(tmp_path, "t_ns,x,y\n0,0.5,0.5\n" + "1" * 50_000)
     with pytest.raises(GazeFormatError, match="line 3"):
         open_gaze(path)
+
+
+def test_pixels_that_are_read_as_fractions_are_refused(tmp_path: Path) -> None:
+    rows = "\n".join(f"{index * 4_000_000},{900 + index},{500 - index}" for index in range(100))
+    table = tmp_path / "pixels.csv"
+    table.write_text(f"t_ns,x,y\n{rows}\n")
+    with pytest.raises(GazeFormatError, match=r"pixels\.csv, column 'x'.*size_px"):
+        open_gaze(table)
+    columns = {"t_ns": "t_ns", "x": ["x", "px"], "y": ["y", "px"], "size_px": [1920, 1080]}
+    assert open_gaze(table, columns=columns).samples.x[0] == pytest.approx(900 / 1920)
