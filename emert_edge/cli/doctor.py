@@ -171,7 +171,7 @@ def _jetson() -> str | None:
 
 def _broken_modules() -> dict[str, str]:
     """Return the libraries that cannot be imported, with the reason."""
-    broken = {}
+    broken: dict[str, str] = {}
     for module in ("numpy", "cv2", "onnxruntime", "pydantic"):
         if "numpy" in broken and module in ("cv2", "onnxruntime"):
             broken[module] = "it needs numpy"  # not tried: OpenCV would print advice of its own

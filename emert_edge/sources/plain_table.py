@@ -375,8 +375,8 @@ def _require_fractions(values: npt.NDArray[Any], where: str) -> None:
     if finite.size and float(np.median(finite)) > LARGEST_MEDIAN_FRACTION:
         raise GazeFormatError(
             f"{where}: read as fractions of the screen, half of the points lie beyond "
-            f"{LARGEST_MEDIAN_FRACTION:g} screens; they are probably pixels: give the column the unit px, and the table "
-            "its size_px"
+            f"{LARGEST_MEDIAN_FRACTION:g} screens; they are probably pixels: give the column the unit px, and "
+            "the table its size_px"
         )
 
 
