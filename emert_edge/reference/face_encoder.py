@@ -113,11 +113,6 @@ class FixationEncoder(nn.Module):
         return token
 
 
-def parameters_of(module: nn.Module) -> int:
-    """Number of trained numbers in a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def multiply_accumulates(module: nn.Module, example: Tensor) -> int:
     """Multiply-accumulate operations of convolutions and linear layers for one pass over `example`."""
     total = 0

@@ -6,7 +6,7 @@ A session is a function of its seed: frames and gaze come out the same every tim
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -157,10 +157,6 @@ class SimulatedSession:
         edges = sorted(max(0.0, start) for start in starts if start < self.duration_s)
         spans = zip(edges, [*edges[1:], self.duration_s], strict=True)
         return any(self.shown.label(a, b) != self.felt.label(a, b) for a, b in spans if b > a)
-
-    def lasting(self, duration_s: float) -> SimulatedSession:
-        """The same session with another length."""
-        return replace(self, duration_s=duration_s)
 
     @cached_property
     def _gaze(self) -> SimulatedGaze:
