@@ -75,23 +75,23 @@ class TaskEstimate:
 
     Attributes
     ----------
-    label : str
-        The most probable class.
-    probability : float
+    label : str or None
+        The most probable class; None, as the next two, where the bundle has no classes for this task.
+    probability : float or None
         Its probability.
-    probabilities : mapping of str to float
+    probabilities : mapping of str to float, or None
         All classes in the bundle's order.
     polarity, polarities
         The most probable of positive, negative and neutral, and all three; None without such a head.
     valence, arousal : float or None
-        In [-1, 1].
+        In [-1, 1]; None without such a head.
     intensity : float or None
         Of the expression, in [0, 3]; None for the emotion.
     """
 
-    label: str
-    probability: float
-    probabilities: Mapping[str, float]
+    label: str | None
+    probability: float | None
+    probabilities: Mapping[str, float] | None
     polarity: str | None
     polarities: Mapping[str, float] | None
     valence: float | None

@@ -22,8 +22,9 @@ from emert_edge.bundle.manifest import Manifest
 from emert_edge.clock import ClockMap
 from emert_edge.errors import QueueOverflow, SessionClosed
 from emert_edge.estimate import Estimate, FaceBox
-from emert_edge.eye.features import eye_features
+from emert_edge.eye.features import FEATURE_NAMES, eye_features
 from emert_edge.eye.fixation import fixation_token_map_into
+from emert_edge.eye.points import gaze_points
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.face.crop import crop_affine
 from emert_edge.face.detection import require_frame
@@ -34,7 +35,7 @@ from emert_edge.window import FrameCells, GazeStore, Grid, HeldFrame
 if TYPE_CHECKING:
     from emert_edge.recognizer import Recognizer
 
-__all__ = ["Session", "Token", "Window"]
+__all__ = ["EyeTokens", "Session", "Token", "Window"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -78,41 +79,56 @@ class Window:
     synchronised: bool
 
 
-class _EyeTokens:
-    """The eye tokens of one window: features, already normalised, and what they rest on. Oldest first."""
+class EyeTokens:
+    """The eye tokens of one window: features, already normalised, gaze points, and what they rest on. Oldest first.
+
+    A token without valid gaze is 0 throughout: under a mask that means nothing, and a head without masks reads zeros.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         count = manifest.window.eye_tokens
         width = len(manifest.eye.features) if manifest.eye is not None else 0
         self.features = np.zeros((count, width), np.float32)
+        self.points = np.zeros((count, 2), np.float32)
         self.mask = np.zeros(count, np.float32)
         self.pupil = np.zeros(count, bool)
         self.skew_ns = np.zeros(count, np.int64)
+        self._point_scale = None
+        if manifest.points is not None:
+            self._point_scale = np.asarray(manifest.points.scale, np.float32)
         if manifest.eye is not None:
+            names = manifest.eye.features
+            self._columns = np.array([FEATURE_NAMES.index(name) if name else 0 for name in names], np.intp)
             self._mean = np.asarray(manifest.eye.mean, np.float32)
-            self._scale = (1.0 / np.asarray(manifest.eye.std, np.float64)).astype(np.float32)
-            self._clip = np.float32(manifest.eye.clip)
+            scale = 1.0 / np.asarray(manifest.eye.std, np.float64)
+            self._scale = np.where([not name for name in names], 0.0, scale).astype(np.float32)
+            self._clip = np.float32(np.inf if manifest.eye.clip is None else manifest.eye.clip)
 
     def shift(self, tokens: int) -> int:
         """Make room for tokens at the end and say how many are new."""
         count = len(self.mask)
         new = min(tokens, count)
-        for array in (self.features, self.mask, self.pupil, self.skew_ns):
+        for array in (self.features, self.points, self.mask, self.pupil, self.skew_ns):
             array[: count - new] = array[new:].copy()
         return new
 
     def fill(self, samples: GazeSamples, start_ns: int, stop_ns: int, new: int) -> None:
         """Compute the last `new` tokens from the samples of [start, stop)."""
         last = slice(len(self.mask) - new, None)
-        if self.features.shape[1]:
-            features = eye_features(samples, start_ns, stop_ns, new)
-            features -= self._mean
-            features *= self._scale
-            np.clip(features, -self._clip, self._clip, out=self.features[last])
         span = (stop_ns - start_ns) // new
         valid = samples.valid
         token = ((samples.t_ns - start_ns) // span).astype(np.intp)
         self.mask[last] = np.bincount(token[valid], minlength=new) > 0
+        missing = self.mask[last] == 0
+        if self.features.shape[1]:
+            features = eye_features(samples, start_ns, stop_ns, new)[:, self._columns]
+            features -= self._mean
+            features *= self._scale
+            np.clip(features, -self._clip, self._clip, out=self.features[last])
+            self.features[last][missing] = 0
+        if self._point_scale is not None:
+            self.points[last] = gaze_points(samples, start_ns, stop_ns, new) * self._point_scale
+            self.points[last][missing] = 0
         pupil = (samples.pupil_left > 0) | (samples.pupil_right > 0)
         self.pupil[last] = np.bincount(token[pupil], minlength=new) > 0
         newest = np.full(new, start_ns, np.int64)
@@ -158,7 +174,7 @@ class Session:
         self._face_tokens: deque[Token] = deque(maxlen=window.face_tokens)
         self._fixation_tokens: deque[Token] = deque(maxlen=window.face_tokens)
         self._next_point: int | None = None
-        self._eye = _EyeTokens(self._manifest)
+        self._eye = EyeTokens(self._manifest)
         self._tracker.reset()
 
     # -- pushing ------------------------------------------------------------------------------------------------------
@@ -188,6 +204,9 @@ class Session:
 
     def push_scene(self, frame: npt.NDArray[np.uint8], t_ns: int, *, color: str = "bgr", space: str = "scene") -> None:
         """Take a frame of what the person sees; as `push_face`.
+
+        A bundle that takes gaze points has no use for scenes: the frame's time counts as any stream's does, the frame
+        itself is not kept, and no estimate lacks it.
 
         Parameters
         ----------
@@ -269,6 +288,8 @@ class Session:
                 self._space["scene"] = space
             if self._last_ns is not None and t_ns <= self._last_ns:
                 self._late += 1
+                return
+            if stream == "scene" and self._manifest.fixation is None:
                 return
             if sum(cells.held_bytes for cells in self._cells.values()) + frame.nbytes > MAX_WAITING_BYTES:
                 raise QueueOverflow(
@@ -407,7 +428,7 @@ class Session:
         t_ns: int,
         encode_face: Encode,
         encode_fixation: Encode,
-        take_eye: Callable[[FloatArray, FloatArray], None],
+        take_eye: Callable[[EyeTokens], None],
     ) -> Window:
         """Take a due window; hand its new frames to the encoders and its eye tokens to `take_eye`."""
         taken: list[tuple[Token, HeldFrame]] = []
@@ -417,7 +438,7 @@ class Session:
             assert grid is not None
             start_ns = t_ns - grid.window_ns
             self._fill_eye(grid, t_ns)
-            take_eye(self._eye.features, self._eye.mask)
+            take_eye(self._eye)
             last_point = grid.last_point(t_ns)
             first_point = last_point - grid.face_tokens + 1
             next_point = first_point if self._next_point is None else max(first_point, self._next_point)

@@ -6,21 +6,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emert_edge.bundle import Bundle, Manifest, write_bundle
-from emert_edge.bundle.manifest import EyeInput, FileEntry, Graph, Labels, Training
+from emert_edge.bundle import Bundle, write_bundle
+from emert_edge.bundle.manifest import (
+    EyeInput,
+    FileEntry,
+    FixationInput,
+    Graph,
+    Labels,
+    Manifest,
+    PointInput,
+    Role,
+    Training,
+    WindowSpec,
+)
 from emert_edge.errors import EmertError
 from emert_edge.eye import FEATURE_NAMES
-from emert_edge.reference.card import simulated_card
+from emert_edge.reference.card import data_lines, model_card
 from emert_edge.reference.checkpoint import load_model
+from emert_edge.reference.configuration import Configuration, face_input
 from emert_edge.reference.emert import Emert
-from emert_edge.reference.plan import FACE, FIXATION, WINDOW
+from emert_edge.reference.reactions import REACTIONS
 from emert_edge.simulation import EXPRESSIONS, POLARITIES
 
-from .graphs import export_graphs
+from .graphs import GraphReport, export_graphs
 
-__all__ = ["export_bundle", "export_checkpoint"]
+__all__ = ["bundle_files", "export_bundle", "export_checkpoint", "graph_entries", "parity_of"]
 
-SIMULATED_DATA = ("drawn faces and invented gaze of emert_edge.simulation; no person's data",)
+NO_LICENCE = "not stated by whoever exported these weights"
+WINDOW, FIXATION = WindowSpec(), FixationInput()
 
 
 def export_bundle(
@@ -36,6 +49,10 @@ def export_bundle(
     licence: str,
     card: str,
     eye_features: Sequence[str] = FEATURE_NAMES,
+    classes: Sequence[str] = EXPRESSIONS,
+    window: WindowSpec = WINDOW,
+    fixation: FixationInput = FIXATION,
+    temperature: Mapping[str, float] | None = None,
     description: str = "",
     summary: str = "",
     command: str = "",
@@ -59,6 +76,14 @@ def export_bundle(
         Of the weights.
     card : str
         The bundle's card, Markdown.
+    classes : sequence of str
+        In the order of the outputs.
+    window : WindowSpec
+        The window that the model was trained on.
+    fixation : FixationInput
+        How maps and scenes become fixation tokens; of no account for a model that takes gaze points.
+    temperature : mapping, optional
+        Softmax temperatures: `emotion`, `expression`, `face_expression`.
     metrics : mapping, optional
         Measured figures; the largest difference of each graph from PyTorch is added as `parity_ROLE`.
     reactions : sequence of str, optional
@@ -74,7 +99,7 @@ def export_bundle(
     ExportFailed
         If a graph is not what the model is; nothing is written then.
     ValueError
-        If statistics, names or reactions do not fit the model.
+        If statistics, names, classes, window or reactions do not fit the model.
     FileExistsError
         If something else than a bundle lies at `out`.
     """
@@ -86,21 +111,20 @@ def export_bundle(
         )
     if len(reactions or ()) != model.config.reactions:
         raise ValueError(f"reactions: the model has {model.config.reactions}, {len(reactions or ())} are named")
-    if model.config.classes != len(EXPRESSIONS) or model.config.polarities != len(POLARITIES):
+    if model.config.classes != len(classes) or model.config.polarities != len(POLARITIES):
         raise ValueError(
             f"the model has {model.config.classes} classes and {model.config.polarities} polarities; "
-            f"a bundle's are {len(EXPRESSIONS)} and {len(POLARITIES)}"
+            f"{len(classes)} and {len(POLARITIES)} are named"
         )
-    if (model.config.face_tokens, model.config.eye_tokens) != (WINDOW.face_tokens, WINDOW.eye_tokens):
+    if (model.config.face_tokens, model.config.eye_tokens) != (window.face_tokens, window.eye_tokens):
         raise ValueError(
             f"the model takes {model.config.face_tokens} face and {model.config.eye_tokens} eye tokens, "
-            f"the window has {WINDOW.face_tokens} and {WINDOW.eye_tokens}"
+            f"the window has {window.face_tokens} and {window.eye_tokens}"
         )
     # Before the slow part: what is wrong with the statistics is an error at once.
     eye = EyeInput(features=tuple(eye_features), mean=tuple(eye_mean), std=tuple(eye_std), clip=eye_clip)
     reports = export_graphs(model)
-    files = {f"{role}.fp32.onnx": report.onnx for role, report in reports.items()} | {"card.md": card.encode()}
-    parity = {f"parity_{role}": float(f"{report.largest_difference:.2g}") for role, report in reports.items()}
+    points = model.config.gaze == "points"
     manifest = Manifest(
         name=name,
         version=version,
@@ -108,22 +132,44 @@ def export_bundle(
         size=model.config.size,
         token_width=model.config.token_width,
         labels=Labels(
-            emotion=EXPRESSIONS,
-            expression=EXPRESSIONS,
+            emotion=tuple(classes),
+            expression=tuple(classes),
             polarity=POLARITIES,
             reactions=tuple(reactions) if reactions else None,
         ),
-        face=FACE,
-        fixation=FIXATION,
+        face=face_input(model.config.size),
+        fixation=None if points else fixation,
+        points=PointInput() if points else None,
         eye=eye,
-        window=WINDOW,
-        training=Training(data=tuple(data), summary=summary, command=command, metrics={**(metrics or {}), **parity}),
+        window=window,
+        temperature=dict(temperature or {}),
+        training=Training(
+            data=tuple(data), summary=summary, command=command, metrics={**(metrics or {}), **parity_of(reports)}
+        ),
         licence=licence,
-        card="card.md",
-        graphs=tuple(Graph(role=role, precision="fp32", target="any", file=f"{role}.fp32.onnx") for role in reports),
-        files={name: FileEntry(sha256="0" * 64, size=0) for name in files},  # write_bundle fills them in
+        **graph_entries(reports),
     )
-    return write_bundle(out, manifest, files)
+    return write_bundle(out, manifest, bundle_files(reports, card))
+
+
+def parity_of(reports: Mapping[Role, GraphReport]) -> dict[str, float]:
+    """The largest differences from PyTorch, as a manifest's metrics name them."""
+    return {f"parity_{role}": float(f"{report.largest_difference:.2g}") for role, report in reports.items()}
+
+
+def bundle_files(reports: Mapping[Role, GraphReport], card: str) -> dict[str, bytes]:
+    """A bundle's files by name."""
+    return {f"{role}.fp32.onnx": report.onnx for role, report in reports.items()} | {"card.md": card.encode()}
+
+
+def graph_entries(reports: Mapping[Role, GraphReport]) -> dict[str, Any]:
+    """What a manifest says of those files; `write_bundle` fills in sizes and sums."""
+    names = bundle_files(reports, "")
+    return {
+        "card": "card.md",
+        "graphs": tuple(Graph(role=role, precision="fp32", target="any", file=f"{role}.fp32.onnx") for role in reports),
+        "files": {name: FileEntry(sha256="0" * 64, size=0) for name in names},
+    }
 
 
 def export_checkpoint(
@@ -132,7 +178,7 @@ def export_checkpoint(
     *,
     name: str,
     version: str = "1",
-    licence: str = "Apache-2.0",
+    licence: str = NO_LICENCE,
     command: str = "",
     metrics: Mapping[str, float] | None = None,
 ) -> Bundle:
@@ -144,11 +190,19 @@ def export_checkpoint(
         If the checkpoint is not a finished one of ours.
     """
     model, content = load_model(checkpoint)
-    missing = [key for key in ("eye_features", "eye_mean", "eye_std", "eye_clip", "plan") if key not in content]
+    needed = ("configuration", "classes", "eye_features", "eye_mean", "eye_std", "eye_clip")
+    missing = [key for key in needed if content.get(key) is None]
     if missing:
         raise EmertError(f"{checkpoint}: holds weights, but not {', '.join(missing)}; it cannot become a bundle")
-    plan: dict[str, Any] = content["plan"]
+    try:
+        configuration = Configuration.model_validate_json(content["configuration"])
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise EmertError(
+            f"{checkpoint}: holds a configuration that this emert_edge does not read ({reason})"
+        ) from error
     measured = dict(metrics or {})
+    data = data_lines(configuration)
     return export_bundle(
         model,
         out,
@@ -158,14 +212,16 @@ def export_checkpoint(
         eye_mean=content["eye_mean"],
         eye_std=content["eye_std"],
         eye_clip=content["eye_clip"],
-        data=SIMULATED_DATA,
+        classes=content["classes"],
+        window=configuration.window,
+        fixation=configuration.fixation,
+        temperature=content.get("temperature"),
+        data=data,
         licence=licence,
-        card=simulated_card(name, version, plan, measured, licence=licence, command=command),
-        description="Dual-task EMERT, trained on drawn faces and invented gaze only: a proof of the machinery.",
-        summary=(
-            f"{plan['faces']} drawn faces for {plan['face_epochs']} epochs, then {plan['sessions']} simulated sessions "
-            f"for {plan['session_epochs'] * plan['session_steps']} batches of {plan['session_batch']} windows"
-        ),
+        card=model_card(name, version, configuration, measured, licence=licence, command=command),
+        description=f"Dual-task EMERT, {configuration.model.size}; trained on " + "; ".join(data),
+        summary=f"run {configuration.name!r}: " + ", then ".join(stage.kind for stage in configuration.stages),
         command=command,
         metrics=measured,
+        reactions=REACTIONS if model.config.reactions else None,
     )

@@ -26,6 +26,7 @@ __all__ = [
     "Graph",
     "Labels",
     "Manifest",
+    "PointInput",
     "Precision",
     "Role",
     "Target",
@@ -106,14 +107,23 @@ class FixationInput(_Part):
     sigma_px: float = Field(3.0, gt=0, description="sigma of a fixation in pixels of `size`")
 
 
+class PointInput(_Part):
+    """How gaze becomes the head's points, where a bundle takes points instead of fixation maps."""
+
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="what a point, in fractions of width and height, is multiplied by"
+    )
+
+
 class EyeInput(_Part):
     """Which eye features the head was trained on, and how they are scaled: (value - mean) / std, cut at ±clip."""
 
-    features: tuple[str, ...]
+    features: tuple[str, ...] = Field(description='names of `emert_edge.eye.FEATURE_NAMES`; "" is a column of zeros')
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    clip: float = Field(8.0, gt=0)
-    normalization: Literal["training"] = "training"
+    clip: float | None = Field(8.0, gt=0, description="None where values are not cut")
+    normalization: Literal["training", "none"] = Field("training", description="where mean and std come from")
+    assumed: bool = Field(False, description="nobody knows whether these are the columns that the head was trained on")
 
     @model_validator(mode="after")
     def _lengths(self) -> EyeInput:
@@ -173,7 +183,11 @@ class Manifest(_Part):
     token_width: int = Field(gt=0)
     labels: Labels
     face: FaceInput = FaceInput()
+    profile: Literal["emert", "published"] = Field(
+        "emert", description="published: the authors' preprocessing, and a head without masks"
+    )
     fixation: FixationInput | None = None
+    points: PointInput | None = Field(None, description="gaze points in the place of fixation maps")
     eye: EyeInput | None = None
     window: WindowSpec = WindowSpec()
     temperature: dict[str, float] = Field(default_factory=dict, description="softmax temperature of a head by its name")
@@ -196,10 +210,21 @@ class Manifest(_Part):
                 raise ValueError(f"graph {key} names {graph.file!r}, which files does not list")
         if self.card not in self.files:
             raise ValueError(f"card {self.card!r} is not listed in files")
+        if self.fixation is not None and self.points is not None:
+            raise ValueError("fixation and points are two ways to give gaze; a bundle takes one of them")
+        if self.points is not None and self.eye is None:
+            raise ValueError("points belong to eye tokens, and the bundle has none")
         for name, temperature in self.temperature.items():
             if not (math.isfinite(temperature) and temperature > 0):
                 raise ValueError(f"temperature of {name} must be positive")
         return self
+
+    @property
+    def gaze(self) -> Literal["maps", "points"] | None:
+        """How gaze reaches the head beside the eye features, if it does."""
+        if self.points is not None:
+            return "points"
+        return "maps" if self.fixation is not None else None
 
     @property
     def identity(self) -> str:

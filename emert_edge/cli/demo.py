@@ -115,7 +115,7 @@ def _table(estimates: list[Estimate], session: SimulatedSession) -> Table:
     for estimate in estimates[:: max(1, len(estimates) // MOST_ROWS)]:
         cells = [f"{estimate.time_s:.1f} s"]
         for part, truth in ((estimate.expression, session.shown), (estimate.emotion, session.felt)):
-            cells.append(f"{part.label} {part.probability:.2f}" if part is not None else "-")
+            cells.append("-" if part is None or part.probability is None else f"{part.label} {part.probability:.2f}")
             cells.append(_truth(truth, estimate))
         gap = f"{estimate.gap:.2f}" if estimate.gap is not None else "-"
         table.add_row(*cells, gap, f"{estimate.quality.face:.0%}", f"{estimate.quality.gaze:.0%}")

@@ -143,7 +143,7 @@ def _read_spans(estimates: Sequence[Estimate], task: str) -> list[Span]:
     spans: list[Span] = []
     for previous, estimate in zip([None, *estimates], estimates, strict=False):
         part = getattr(estimate, task)
-        if part is not None:
+        if part is not None and part.label is not None:
             start = previous.time_s if previous is not None else estimate.time_s - 0.5
             spans.append((start, estimate.time_s, part.label, part.probability))
     return spans

@@ -147,9 +147,9 @@ def _progress(length_s: float | None) -> Iterator[_Progress]:
     def describe(estimate: Estimate) -> str:
         parts = []
         if estimate.emotion is not None:
-            parts.append(f"felt {estimate.emotion.label}")
+            parts.append(f"felt {estimate.emotion.label or '-'}")
         if estimate.expression is not None:
-            parts.append(f"shown {estimate.expression.label}")
+            parts.append(f"shown {estimate.expression.label or '-'}")
         return ", ".join(parts)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f} s"), TimeElapsedColumn())

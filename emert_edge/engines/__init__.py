@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from emert_edge.bundle.bundle import Bundle
@@ -41,22 +42,21 @@ class EngineSet:
 def tensor_shapes(manifest: Manifest) -> dict[Role, dict[str, tuple[int, ...]]]:
     """Return the shape of one row of every tensor that a bundle's graphs may have, by role and name."""
     window, labels, width = manifest.window, manifest.labels, manifest.token_width
-    head: dict[str, tuple[int, ...]] = {
-        "face_tokens": (window.face_tokens, width),
-        "face_mask": (window.face_tokens,),
-        "expression_intensity": (1,),
-    }
+    head: dict[str, tuple[int, ...]] = {"face_tokens": (window.face_tokens, width), "expression_intensity": (1,)}
     if manifest.eye is not None:
         head["eye_tokens"] = (window.eye_tokens, len(manifest.eye.features))
-        head["eye_mask"] = (window.eye_tokens,)
+    if manifest.points is not None:
+        head["gaze_points"] = (window.eye_tokens, 2)
     if manifest.fixation is not None:
         head["fixation_tokens"] = (window.face_tokens, width)
-        head["fixation_mask"] = (window.face_tokens,)
+    if manifest.profile != "published":  # that code knows no masks
+        masks = {name.replace("tokens", "mask"): shape[:1] for name, shape in head.items() if name.endswith("_tokens")}
+        head |= masks
     for task, classes in (("emotion", labels.emotion), ("expression", labels.expression)):
         if classes is not None:
             head[f"{task}_logits"] = (len(classes),)
             head[f"{task}_polarity_logits"] = (len(labels.polarity or ()),)
-            head[f"{task}_valence_arousal"] = (2,)
+        head |= {f"{task}_valence_arousal": (2,), f"{task}_valence": (1,), f"{task}_arousal": (1,)}
     if labels.reactions is not None:
         head["reactions"] = (len(labels.reactions),)
     face: dict[str, tuple[int, ...]] = {"frame": (3, *manifest.face.size), "face_token": (width,)}
@@ -128,8 +128,18 @@ def _open(bundle: Bundle, device: Device, precision: str, threads: int | None) -
                 opened[role] = OnnxRuntimeEngine(
                     bundle, role, chosen, device=device, threads=count, max_batch=MAX_BATCH, shapes=tensors
                 )
+                _require_inputs(bundle, role, opened[role], tensors)
     except BaseException:
         for engine in opened.values():
             engine.close()
         raise
     return EngineSet(device, chosen, count, opened["face_encoder"], opened.get("fixation_encoder"), opened["head"])
+
+
+def _require_inputs(bundle: Bundle, role: Role, engine: Engine, tensors: Mapping[str, tuple[int, ...]]) -> None:
+    """A graph without, say, its masks would run, and take what is missing for real."""
+    for name in tensors:
+        if name.endswith(("frame", "fused", "_tokens", "_mask", "_points")) and name not in engine.inputs:
+            raise BundleIncompatible(
+                f"{bundle.path}: the {role} does not take {name!r}, which the manifest gives it; export the bundle anew"
+            )

@@ -6,6 +6,7 @@ from emert_edge.eye.detection import detect_events
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.features import FEATURE_NAMES, FEATURE_UNITS, eye_features
 from emert_edge.eye.geometry import ViewingGeometry
+from emert_edge.eye.points import gaze_points
 from emert_edge.eye.samples import GazeSamples
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "ViewingGeometry",
     "detect_events",
     "eye_features",
+    "gaze_points",
 ]

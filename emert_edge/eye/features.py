@@ -71,7 +71,7 @@ import numpy.typing as npt
 
 from emert_edge.eye.samples import GazeSamples
 
-__all__ = ["FEATURE_NAMES", "FEATURE_UNITS", "eye_features"]
+__all__ = ["FEATURE_NAMES", "FEATURE_UNITS", "eye_features", "token_edges"]
 
 Float64Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -169,6 +169,27 @@ def eye_features(samples: GazeSamples, start_ns: int, stop_ns: int, tokens: int 
     """
     if not isinstance(samples, GazeSamples):
         raise TypeError(f"samples must be GazeSamples, not {type(samples).__name__}")
+    edges = token_edges(start_ns, stop_ns, tokens)
+    own = samples.between(int(edges[0]), int(edges[-1])).sorted()
+    # To float64 only after the (exact) whole numbers are small: a token's own times, from its start.
+    token = np.searchsorted(edges, own.t_ns, side="right") - 1
+    rows = _Rows(own, token, own.t_ns - edges[token], (edges[1:] - edges[:-1]))
+    return rows.computed()
+
+
+def token_edges(start_ns: int, stop_ns: int, tokens: int) -> Int64Array:
+    """Where [start_ns, stop_ns) is cut into `tokens` equal spans.
+
+    Returns
+    -------
+    ndarray, shape (tokens + 1,), int64
+        Token i spans [edges[i], edges[i + 1]).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `eye_features` does.
+    """
     start, stop, count = operator.index(start_ns), operator.index(stop_ns), operator.index(tokens)
     if count < 1:
         raise ValueError(f"tokens must be at least 1, not {count}")
@@ -176,12 +197,7 @@ def eye_features(samples: GazeSamples, start_ns: int, stop_ns: int, tokens: int 
         raise ValueError(f"the span [{start}, {stop}) is too short for {count} tokens")
     if start < -_END_NS or stop > _END_NS:
         raise ValueError(f"the span [{start}, {stop}) leaves the times that can be counted, ±{_END_NS} ns")
-    edges = np.array([start + i * (stop - start) // count for i in range(count + 1)], dtype=np.int64)
-    own = samples.between(start, stop).sorted()
-    # To float64 only after the (exact) whole numbers are small: a token's own times, from its start.
-    token = np.searchsorted(edges, own.t_ns, side="right") - 1
-    rows = _Rows(own, token, own.t_ns - edges[token], (edges[1:] - edges[:-1]))
-    return rows.computed()
+    return np.array([start + i * (stop - start) // count for i in range(count + 1)], dtype=np.int64)
 
 
 class _Groups:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from emert_edge.errors import EmertError
 from emert_edge.reference.emert import Emert, EmertConfig
 
-__all__ = ["load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_model", "read_content", "save_checkpoint"]
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -19,6 +21,49 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     aside = path.with_suffix(path.suffix + ".part")
     torch.save(content, aside)
     aside.replace(path)
+
+
+def read_content(path: Path) -> object:
+    """Read tensors and plain values out of a file that PyTorch wrote; no code in the file is run.
+
+    Raises
+    ------
+    EmertError
+        If there is no such file, it is broken, or only code in it could rebuild what it holds.
+    """
+    if not path.is_file():
+        raise EmertError(f"{path}: there is no such checkpoint file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a TorchScript archive PyTorch warns first, then refuses it
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise EmertError(f"{path}: {_pickle_fault(error)}") from error
+    except OSError as error:
+        raise EmertError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # a broken archive or pickle fails in as many ways as it has bytes
+        raise EmertError(
+            f"{path}: not a PyTorch checkpoint of tensors, or one that was cut short{_brief(error)}"
+        ) from error
+    return content
+
+
+def _pickle_fault(error: pickle.UnpicklingError) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if found:
+        return (
+            f"holds a pickled {found.group(1)}, which only code in the file could rebuild; none was run. "
+            "Where the file comes from, save model.state_dict() instead of the model"
+        )
+    return f"not a PyTorch checkpoint of tensors, or one that was cut short{_brief(error)}"
+
+
+def _brief(error: Exception) -> str:
+    """PyTorch's first sentence in brackets; not where it goes on to advise reading the file unsafely."""
+    text = str(error)
+    if isinstance(error, KeyError) or not text or "weights_only" in text:
+        return ""
+    return f" ({text.splitlines()[0].split('. ')[0].rstrip('.')})"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -29,13 +74,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     EmertError
         If the file is missing, or is not a checkpoint of ours.
     """
-    if not path.is_file():
-        raise EmertError(f"{path}: there is no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EmertError(f"{path}: not a checkpoint of tensors and plain values ({reason})") from error
+    content = read_content(path)
     if not isinstance(content, dict):
         raise EmertError(f"{path}: not a checkpoint of emert_edge (it holds a {type(content).__name__})")
     return content

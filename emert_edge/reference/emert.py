@@ -5,7 +5,8 @@ adversarial feature decoupling and a multi-task transformer with eye behaviour b
 no such dual-task model. Where the abstracts are silent, docs/model.md says what was chosen, and why.
 
 It is made of three parts that a device runs apart, because they are due at different times: `FaceEncoder` and
-`FixationEncoder` once a frame, `FusionHead` once an estimate. `Emert` is the three together.
+`FixationEncoder` once a frame, `FusionHead` once an estimate. `Emert` is the three together. Gaze may come as points
+instead of fixation maps, as in the published code: then there is no fixation encoder, and the head takes the points.
 
 Tokens that are missing are masked: what an input holds under a mask of 0 has no influence at all. A learned *nothing*
 token is always there to be attended to, so that an empty window has an answer as well.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ HEAD_OUTPUTS = (
     "expression_intensity",
 )
 MAX_INTENSITY = 3.0
-_MODALITIES = ("face", "eye", "fixation")
+_MODALITIES = ("face", "eye", "gaze")  # gaze: fixation maps or points
 _BLOCKED = -1e4  # added to a score before the softmax: far below any score, and still finite in half precision
 
 
@@ -56,6 +57,8 @@ class EmertConfig:
     polarities: int = 3
     reactions: int = 0
     """Number of reaction intensities; 0 leaves the head out."""
+    gaze: Literal["maps", "points"] = "maps"
+    """What the third modality is: fixation maps of scene frames, or the gaze points of the eye tokens' spans."""
     blocks: int = 2
     heads: int = 8
     dropout: float = 0.1
@@ -63,6 +66,8 @@ class EmertConfig:
     def __post_init__(self) -> None:
         if self.size not in ("nano", "base"):
             raise ValueError(f"size must be 'nano' or 'base', got {self.size!r}")
+        if self.gaze not in ("maps", "points"):
+            raise ValueError(f"gaze must be 'maps' or 'points', got {self.gaze!r}")
         for name in ("token_width", "fused_width", "face_tokens", "eye_tokens", "eye_features", "classes", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -151,8 +156,8 @@ class CrossAttentionBlock(nn.Module):
         return tokens + self.dropout(self.feed_forward(tokens))  # type: ignore[no-any-return]
 
 
-class EyeTokens(nn.Module):
-    """Rows of eye features to tokens that know their neighbours in time.
+class SequenceTokens(nn.Module):
+    """Rows of eye features, or gaze points, to tokens that know their neighbours in time.
 
     Convolutions over the 32 tokens, not an LSTM as published: each output depends on a bounded past, the graph has no
     loop, and a missing token is a learned vector in its place.
@@ -200,7 +205,7 @@ class TaskHead(nn.Module):
 
 
 class Decoupled(NamedTuple):
-    """What the decoupling losses need, one entry a modality: face, eye, fixation."""
+    """What the decoupling losses need, one entry a modality: face, eye, gaze (fixation maps or points)."""
 
     specific: tuple[Tensor, ...]
     """Discriminator logits (batch, 3) of the specific features' masked means."""
@@ -211,7 +216,13 @@ class Decoupled(NamedTuple):
 
 
 class FusionHead(nn.Module):
-    """Tokens of a window to both answers: decoupling, fusion, one query a task."""
+    """Tokens of a window to both answers: decoupling, fusion, one query a task.
+
+    Attributes
+    ----------
+    input_names : tuple of str
+        The inputs that a head of this configuration takes, in the order of the exported graph.
+    """
 
     structure: Tensor
     face_keys: Tensor
@@ -220,11 +231,16 @@ class FusionHead(nn.Module):
         super().__init__()
         self.config = config
         width, fused, dropout = config.token_width, config.fused_width, config.dropout
-        self.counts = (config.face_tokens, config.eye_tokens, config.face_tokens)
-        total = sum(self.counts)
+        points = config.gaze == "points"
+        self.input_names: tuple[str, ...] = ("face_tokens", "face_mask", "eye_tokens", "eye_mask")
+        self.input_names += ("gaze_points",) if points else ("fixation_tokens", "fixation_mask")
+        total = config.face_tokens + config.eye_tokens + (config.eye_tokens if points else config.face_tokens)
         self.face_in = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout))
-        self.eye_in = EyeTokens(config.eye_features, width, dropout)
-        self.fixation_in = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout))
+        self.eye_in = SequenceTokens(config.eye_features, width, dropout)
+        if points:
+            self.points_in = SequenceTokens(2, width, dropout)
+        else:
+            self.fixation_in = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout))
         # One linear layer each, as published for its wider tokens; the invariant one is shared by all modalities.
         self.specific = nn.ModuleList([nn.Linear(width, fused) for _ in _MODALITIES])
         self.invariant = nn.Linear(width, fused)
@@ -241,7 +257,7 @@ class FusionHead(nn.Module):
         self.emotion = TaskHead(config, intensity=False)
         self.reactions = nn.Linear(fused, config.reactions) if config.reactions else None
         # Key 0 is the nothing token. A face token may look at face tokens alone, so that what the face shows stays
-        # what the face shows; eye and fixation tokens may look at all.
+        # what the face shows; eye and gaze tokens may look at all.
         face = torch.zeros(1 + total, dtype=torch.bool)
         face[: 1 + config.face_tokens] = True
         allowed = face[None, :] | ~face[:, None]
@@ -254,14 +270,26 @@ class FusionHead(nn.Module):
         face_mask: Tensor,
         eye_tokens: Tensor,
         eye_mask: Tensor,
-        fixation_tokens: Tensor,
-        fixation_mask: Tensor,
+        fixation_tokens: Tensor | None,
+        fixation_mask: Tensor | None,
+        gaze_points: Tensor | None,
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        masks = [face_mask, eye_mask, fixation_mask]
-        raw = [face_tokens, eye_tokens, fixation_tokens]
-        present = [(mask > 0.5).unsqueeze(-1) for mask in masks]
-        clean = [torch.where(there, tokens, 0.0) for there, tokens in zip(present, raw, strict=True)]
-        streams = [self.face_in(clean[0]), self.eye_in(clean[1], present[1]), self.fixation_in(clean[2])]
+        third, mask = fixation_tokens, fixation_mask
+        if self.config.gaze == "points":
+            third, mask = gaze_points, eye_mask  # a span has a point exactly where it has valid gaze
+        if third is None or mask is None:
+            raise TypeError(f"this head takes {', '.join(self.input_names)}")
+        present = [(mask > 0.5).unsqueeze(-1) for mask in (face_mask, eye_mask, mask)]
+        face, eye, gaze = (
+            torch.where(there, tokens, 0.0)
+            for there, tokens in zip(present, (face_tokens, eye_tokens, third), strict=True)
+        )
+        streams = [self.face_in(face), self.eye_in(eye, present[1])]
+        if self.config.gaze == "points":
+            # To about unit spread around the middle; half a screen outside says no more than further away.
+            streams.append(self.points_in(4.0 * (gaze.clamp(-0.5, 1.5) - 0.5), present[2]))
+        else:
+            streams.append(self.fixation_in(gaze))
         specific = [project(stream) for project, stream in zip(self.specific, streams, strict=True)]
         invariant = [self.invariant(stream) for stream in streams]
         return specific, invariant, [there.to(face_tokens.dtype) for there in present]
@@ -293,26 +321,37 @@ class FusionHead(nn.Module):
         face_mask: Tensor,
         eye_tokens: Tensor,
         eye_mask: Tensor,
-        fixation_tokens: Tensor,
-        fixation_mask: Tensor,
+        fixation_tokens: Tensor | None = None,
+        fixation_mask: Tensor | None = None,
+        gaze_points: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Answer for a batch of windows; tokens oldest first, masks 1 where a token is real.
 
         Parameters
         ----------
         face_tokens, fixation_tokens : Tensor
-            (batch, 8, D).
+            (batch, 8, D); fixation tokens where the model takes fixation maps.
         eye_tokens : Tensor
             (batch, 32, 39), normalised features.
         face_mask, eye_mask, fixation_mask : Tensor
             (batch, 8), (batch, 32), (batch, 8) float.
+        gaze_points : Tensor
+            (batch, 32, 2), x and y as fractions of width and height, where the model takes points. Their mask is the
+            eye tokens': a span has a point exactly where it has valid gaze.
 
         Returns
         -------
         dict of str to Tensor
             The names in `HEAD_OUTPUTS`, and `reactions` where the model has that head.
+
+        Raises
+        ------
+        TypeError
+            If fixation tokens are missing where the model takes maps, or points where it takes points.
         """
-        return self._fuse(*self._features(face_tokens, face_mask, eye_tokens, eye_mask, fixation_tokens, fixation_mask))
+        return self._fuse(
+            *self._features(face_tokens, face_mask, eye_tokens, eye_mask, fixation_tokens, fixation_mask, gaze_points)
+        )
 
     def train_forward(
         self,
@@ -320,12 +359,13 @@ class FusionHead(nn.Module):
         face_mask: Tensor,
         eye_tokens: Tensor,
         eye_mask: Tensor,
-        fixation_tokens: Tensor,
-        fixation_mask: Tensor,
+        fixation_tokens: Tensor | None = None,
+        fixation_mask: Tensor | None = None,
+        gaze_points: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], Decoupled]:
         """As `forward`, with what the decoupling losses need."""
         specific, invariant, present = self._features(
-            face_tokens, face_mask, eye_tokens, eye_mask, fixation_tokens, fixation_mask
+            face_tokens, face_mask, eye_tokens, eye_mask, fixation_tokens, fixation_mask, gaze_points
         )
 
         def judged(features: Tensor, there: Tensor) -> Tensor:
@@ -343,7 +383,7 @@ class FusionHead(nn.Module):
 
 
 class Emert(nn.Module):
-    """The whole model: both encoders and the head.
+    """The whole model: both encoders and the head; with gaze points there is no fixation encoder.
 
     Parameters
     ----------
@@ -354,7 +394,7 @@ class Emert(nn.Module):
         super().__init__()
         self.config = config
         self.face_encoder = FaceEncoder(config.size, config.token_width, config.classes)
-        self.fixation_encoder = FixationEncoder(config.token_width)
+        self.fixation_encoder = FixationEncoder(config.token_width) if config.gaze == "maps" else None
         self.head = FusionHead(config)
 
     def forward(
@@ -363,23 +403,35 @@ class Emert(nn.Module):
         face_mask: Tensor,
         eye_tokens: Tensor,
         eye_mask: Tensor,
-        fused_frames: Tensor,
-        fixation_mask: Tensor,
+        fused_frames: Tensor | None = None,
+        fixation_mask: Tensor | None = None,
+        gaze_points: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Answer for a batch of windows from their frames.
 
         Parameters
         ----------
         frames : Tensor
-            (batch, 8, 3, 112, 112), normalised face crops, oldest first.
+            (batch, 8, 3, H, W), normalised face crops, oldest first; H and W by `face_encoder.FACE_SIZES`.
         eye_tokens : Tensor
             (batch, 32, 39), normalised features.
         fused_frames : Tensor
-            (batch, 8, 4, 112, 112), normalised scene and fixation map.
+            (batch, 8, 4, 112, 112), normalised scene and fixation map, where the model takes maps.
         face_mask, eye_mask, fixation_mask : Tensor
             (batch, 8), (batch, 32), (batch, 8): 1 where a token is real.
+        gaze_points : Tensor
+            (batch, 32, 2), fractions of width and height, where the model takes points.
+
+        Raises
+        ------
+        TypeError
+            If fused frames are missing where the model takes maps, or points where it takes points.
         """
         face = self.face_encoder(frames.flatten(0, 1))[0].reshape(*frames.shape[:2], -1)
-        fixation = self.fixation_encoder(fused_frames.flatten(0, 1)).reshape(*fused_frames.shape[:2], -1)
-        outputs: dict[str, Tensor] = self.head(face, face_mask, eye_tokens, eye_mask, fixation, fixation_mask)
+        fixation = None
+        if self.fixation_encoder is not None and fused_frames is not None:
+            fixation = self.fixation_encoder(fused_frames.flatten(0, 1)).reshape(*fused_frames.shape[:2], -1)
+        outputs: dict[str, Tensor] = self.head(
+            face, face_mask, eye_tokens, eye_mask, fixation, fixation_mask, gaze_points
+        )
         return outputs

@@ -10,9 +10,6 @@ For a model that is new, see `emert_edge.reference.emert`.
 from __future__ import annotations
 
 import functools
-import pickle
-import re
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emert_edge.errors import EmertError
+from emert_edge.reference.checkpoint import read_content
 from emert_edge.reference.emert import reverse_gradient
 from emert_edge.reference.resnet import ResNet18
 
@@ -390,21 +388,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         If there is no such file, it is broken, or it holds other things than named tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise EmertError(f"{path}: there is no such checkpoint file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a TorchScript archive PyTorch warns first, then refuses it
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise EmertError(f"{path}: {_pickle_fault(error)}") from error
-    except OSError as error:
-        raise EmertError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a broken archive or pickle fails in as many ways as it has bytes
-        raise EmertError(
-            f"{path}: not a PyTorch checkpoint of tensors, or one that was cut short{_brief(error)}"
-        ) from error
-    return _unwrapped(path, content)
+    return _unwrapped(path, read_content(path))
 
 
 def published_loss(
@@ -562,24 +546,6 @@ def _why(name: str, tensors: Mapping[str, Tensor], prefix: str) -> str:
     if not name.endswith(".bias") or weight not in tensors:
         return ""
     return f" beside {prefix + weight!r} of shape {tuple(tensors[weight].shape)}"
-
-
-def _pickle_fault(error: pickle.UnpicklingError) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if found:
-        return (
-            f"holds a pickled {found.group(1)}, which only code in the file could rebuild; none was run. "
-            "Where the file comes from, save model.state_dict() instead of the model"
-        )
-    return f"not a PyTorch checkpoint of tensors, or one that was cut short{_brief(error)}"
-
-
-def _brief(error: Exception) -> str:
-    """PyTorch's first sentence in brackets; not where it goes on to advise reading the file unsafely."""
-    text = str(error)
-    if isinstance(error, KeyError) or not text or "weights_only" in text:
-        return ""
-    return f" ({text.splitlines()[0].split('. ')[0].rstrip('.')})"
 
 
 def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from emert_edge.bundle import Bundle, installed_bundles, open_bundle, packaged_dir, write_bundle
-from emert_edge.bundle.manifest import FileEntry, Graph, Labels, Manifest, Training, WindowSpec, seal_manifest
+from emert_edge.bundle.manifest import (
+    EyeInput,
+    FileEntry,
+    FixationInput,
+    Graph,
+    Labels,
+    Manifest,
+    PointInput,
+    Training,
+    WindowSpec,
+    seal_manifest,
+)
 from emert_edge.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 
 FILES = {"face.onnx": b"graph" * 100, "int8/face.onnx": b"small", "card.md": "# A bundle — made for a test\n".encode()}
@@ -46,6 +57,25 @@ def test_a_written_bundle_is_sound_and_reads_back(bundle: Bundle) -> None:
     again = open_bundle(bundle.path)
     assert again.manifest == bundle.manifest
     assert again.manifest.labels.emotion == ("happiness", "sadness")
+
+
+def test_gaze_comes_as_maps_or_as_points(tmp_path: Path) -> None:
+    eye = EyeInput(features=("gaze_x_mean",), mean=(0.0,), std=(1.0,))
+    assert manifest().gaze is None
+    assert manifest(fixation=FixationInput(), eye=eye).gaze == "maps"
+    assert manifest(points=PointInput(), eye=eye).gaze == "points"
+    with pytest.raises(ValueError, match="two ways to give gaze"):
+        manifest(points=PointInput(), fixation=FixationInput(), eye=eye)
+    with pytest.raises(ValueError, match="points belong to eye tokens"):
+        manifest(points=PointInput())
+
+
+def test_a_manifest_from_before_there_were_points_and_profiles_is_read() -> None:
+    content = json.loads(seal_manifest(manifest(fixation=FixationInput())))
+    for name in ("points", "profile", "manifest_sha256"):
+        content.pop(name)
+    old = Manifest.model_validate(content)
+    assert (old.gaze, old.profile) == ("maps", "emert")
 
 
 def test_the_same_content_gives_the_same_archive(tmp_path: Path) -> None:

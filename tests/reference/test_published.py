@@ -7,12 +7,10 @@ import functools
 import json
 import math
 import pickle
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch", reason="the reference model needs the extra `train`")
@@ -30,44 +28,11 @@ from emert_edge.reference.published import (  # noqa: E402
 )
 from emert_edge.reference.resnet import ResNet18  # noqa: E402
 
-PARITY = {
-    "head_model_D_7": PublishedShape("model_D", outputs=7),
-    "head_model_1": PublishedShape("model", outputs=1),
-    "head_in_model_7": PublishedShape("in_model", outputs=7, intensities=1),
-    "y2023_model_D_7": PublishedShape("model_D_2023", outputs=7),
-}
+from ..parity import STEMS, drawn_inputs, drawn_weight  # noqa: E402
+
+PARITY = {stem: PublishedShape(**settings) for stem, settings in STEMS.items()}
 VARIANTS = ("model_D", "model", "in_model", "model_D_2023")
 DISCRIMINATED = ("inv_face", "inv_eye", "inv_gaze", "spec_face", "spec_eye", "spec_gaze")
-
-
-def drawn(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """The numbers that the parity folder's README defines for a name."""
-    random = np.random.RandomState(zlib.crc32(f"{name}#0".encode()))
-    return random.uniform(-1, 1, math.prod(shape)).reshape(shape)
-
-
-def drawn_weight(name: str, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
-    v = drawn(name, shape)
-    if name.endswith("running_var"):
-        value = 1 + 0.5 * np.abs(v)
-    elif name.endswith("num_batches_tracked"):
-        return np.zeros(shape, np.int64)
-    elif name.endswith("running_mean"):
-        value = 0.1 * v
-    elif len(shape) == 1 and name.endswith("weight") and any(part in name for part in ("bn", "norm", "downsample.1")):
-        value = 1 + 0.2 * v
-    elif len(shape) <= 1:
-        value = 0.05 * v
-    else:
-        value = v * math.sqrt(3 / math.prod(shape[1:]))
-    return value.astype(np.float32)
-
-
-def drawn_inputs() -> dict[str, torch.Tensor]:
-    face = 0.5 + 0.5 * drawn("input.face", (2, 8, 3, 112, 112))
-    eye = 2 * drawn("input.eye", (2, 32, 39))
-    gaze = drawn("input.gaze", (2, 32, 2))
-    return {name: torch.tensor(x.astype(np.float32)) for name, x in (("face", face), ("eye", eye), ("gaze", gaze))}
 
 
 def random_inputs(batch: int) -> dict[str, torch.Tensor]:
@@ -116,7 +81,7 @@ def test_a_variant_gives_the_published_outputs(stem: str, parity: Path) -> None:
     assert model.shape == PARITY[stem]
     assert {name: list(tensor.shape) for name, tensor in model.state_dict().items()} == names
     with torch.no_grad():
-        outputs = model(**drawn_inputs())
+        outputs = model(**{name: torch.from_numpy(values) for name, values in drawn_inputs().items()})
     with np.load(parity / f"{stem}.npz") as published:
         assert set(published) == set(outputs)
         for name in published:
