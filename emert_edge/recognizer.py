@@ -20,12 +20,12 @@ from emert_edge.engines import Engine, EngineSet, open_engines
 from emert_edge.errors import BundleIncompatible, EngineError
 from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
 from emert_edge.eye.features import FEATURE_NAMES
-from emert_edge.face import open_detector
+from emert_edge.face import open_detector, whole_affine
 from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, open_inputs
 from emert_edge.kernels import crop_normalize_into, instruction_set
 from emert_edge.live import LiveEstimates, Policy, check_policy
 from emert_edge.replay import replay_estimates
-from emert_edge.session import Session, Token, Window, plane_order
+from emert_edge.session import EyeTokens, Session, Token, Window, plane_order
 
 __all__ = ["Recognizer"]
 
@@ -137,6 +137,8 @@ class Recognizer:
                 "path": str(self._bundle.path),
                 "licence": manifest.licence,
                 "architecture": f"{manifest.architecture}-{manifest.size}",
+                "profile": manifest.profile,
+                "gaze": manifest.gaze,
                 "description": manifest.description,
             },
             "device": self._device,
@@ -221,10 +223,10 @@ class Recognizer:
     def _open_window(self, session: Session, t_ns: int, row: int) -> Window:
         inputs = self._open_engines().head.inputs
 
-        def take_eye(features: FloatArray, mask: FloatArray) -> None:
-            if "eye_tokens" in inputs:
-                inputs["eye_tokens"][row] = features
-                inputs["eye_mask"][row] = mask
+        def take_eye(eye: EyeTokens) -> None:
+            for name, values in (("eye_tokens", eye.features), ("eye_mask", eye.mask), ("gaze_points", eye.points)):
+                if name in inputs:
+                    inputs[name][row] = values
 
         fixation = self._fixations.add if self._fixations is not None else _refuse_fixation
         return session._open_window(t_ns, self._faces.add, fixation, take_eye)
@@ -387,7 +389,12 @@ class Recognizer:
                 part = faces[first : first + engine.max_batch]
                 for row, image in enumerate(part):
                     crop_normalize_into(
-                        engine.inputs["frame"][row], image, _whole(image, spec.size), spec.mean, spec.std, color=order
+                        engine.inputs["frame"][row],
+                        image,
+                        whole_affine(image.shape[:2], spec.size),
+                        spec.mean,
+                        spec.std,
+                        color=order,
                     )
                 engine.run(len(part))
                 logits = engine.outputs["expression_logits"][: len(part)]
@@ -423,24 +430,24 @@ def _refuse_fixation(token: Token, write: Callable[[FloatArray], None]) -> None:
 
 def _require_features(bundle: Bundle) -> None:
     eye = bundle.manifest.eye
-    if eye is None or eye.features == FEATURE_NAMES:
-        return
-    differing = sorted(set(eye.features) ^ set(FEATURE_NAMES)) or ["their order"]
-    raise BundleIncompatible(
-        f"{bundle.path}: trained on eye features that this emert_edge does not compute so; "
-        f"they differ in {', '.join(differing[:5])}: update emert_edge or train anew"
-    )
+    unknown = [name for name in eye.features if name and name not in FEATURE_NAMES] if eye is not None else []
+    if unknown:
+        raise BundleIncompatible(
+            f"{bundle.path}: takes eye features that this emert_edge does not compute "
+            f"({', '.join(unknown[:5])}): update emert_edge or train anew"
+        )
 
 
 def _fill_tokens(head: Engine, kind: str, row: int, tokens: Sequence[Token]) -> None:
-    vectors, mask = head.inputs[f"{kind}_tokens"][row], head.inputs[f"{kind}_mask"][row]
-    vectors[:] = 0
-    mask[:] = 0
-    place = len(mask) - len(tokens)  # a young stream has fewer; the newest stands last
-    for index, token in enumerate(tokens, start=place):
-        if token.vector is not None:
-            vectors[index] = token.vector
-            mask[index] = 1
+    vectors = head.inputs[f"{kind}_tokens"][row]
+    vectors[:] = 0  # what a head without masks reads where a token is missing
+    place = len(vectors) - len(tokens)  # a young stream has fewer; the newest stands last
+    real = [index for index, token in enumerate(tokens, start=place) if token.vector is not None]
+    for index in real:
+        vectors[index] = tokens[index - place].vector
+    if (masks := head.inputs.get(f"{kind}_mask")) is not None:
+        masks[row] = 0
+        masks[row, real] = 1
 
 
 def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Estimate:
@@ -448,8 +455,9 @@ def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Est
     emotion = _task("emotion", labels.emotion, manifest, outputs, row)
     expression = _task("expression", labels.expression, manifest, outputs, row)
     gap = None
-    if emotion is not None and expression is not None and labels.emotion == labels.expression:
-        gap = jensen_shannon(list(emotion.probabilities.values()), list(expression.probabilities.values()))
+    felt, shown = (task.probabilities if task is not None else None for task in (emotion, expression))
+    if felt is not None and shown is not None and labels.emotion == labels.expression:
+        gap = jensen_shannon(list(felt.values()), list(shown.values()))
     reactions = None
     if labels.reactions is not None and "reactions" in outputs:
         reactions = Scores(labels.reactions, outputs["reactions"][row])
@@ -472,27 +480,31 @@ def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Est
 def _task(
     name: str, classes: tuple[str, ...] | None, manifest: Manifest, outputs: Any, row: int
 ) -> TaskEstimate | None:
-    if classes is None or f"{name}_logits" not in outputs:
+    if not any(output.startswith(f"{name}_") for output in outputs):
         return None
-    probabilities = softmax(outputs[f"{name}_logits"][row], manifest.temperature.get(name, 1.0))
-    best = int(probabilities.argmax())
-    polarity = polarities = valence = arousal = intensity = None
+    label = probability = scores = polarity = polarities = None
+    if classes is not None and f"{name}_logits" in outputs:
+        probabilities = softmax(outputs[f"{name}_logits"][row], manifest.temperature.get(name, 1.0))
+        best = int(probabilities.argmax())
+        label, probability, scores = classes[best], float(probabilities[best]), Scores(classes, probabilities)
     if manifest.labels.polarity is not None and f"{name}_polarity_logits" in outputs:
         polarities = Scores(manifest.labels.polarity, softmax(outputs[f"{name}_polarity_logits"][row]))
         polarity = max(polarities, key=polarities.__getitem__)
-    if f"{name}_valence_arousal" in outputs:
-        valence, arousal = (float(value) for value in outputs[f"{name}_valence_arousal"][row])
-    if name == "expression" and "expression_intensity" in outputs:
-        intensity = float(outputs["expression_intensity"][row, 0])
+
+    def number(output: str, column: int = 0, low: float = -1.0, high: float = 1.0) -> float | None:
+        # A published head ends in a linear layer: what it gives beyond the scale is the scale's end.
+        return float(np.clip(outputs[output][row, column], low, high)) if output in outputs else None
+
+    pair = f"{name}_valence_arousal"
     return TaskEstimate(
-        label=classes[best],
-        probability=float(probabilities[best]),
-        probabilities=Scores(classes, probabilities),
+        label=label,
+        probability=probability,
+        probabilities=scores,
         polarity=polarity,
         polarities=polarities,
-        valence=valence,
-        arousal=arousal,
-        intensity=intensity,
+        valence=number(pair, 0) if pair in outputs else number(f"{name}_valence"),
+        arousal=number(pair, 1) if pair in outputs else number(f"{name}_arousal"),
+        intensity=number("expression_intensity", low=0.0, high=3.0) if name == "expression" else None,
     )
 
 
@@ -506,7 +518,7 @@ def _quality(manifest: Manifest, window: Window) -> Quality:
         degraded.append("no_gaze")
     if not window.pupil:
         degraded.append("no_pupil")
-    if not any(token.seen for token in window.fixations):
+    if manifest.fixation is not None and not any(token.seen for token in window.fixations):
         degraded.append("no_scene")
     if real and not newest.seen:
         degraded.append("stale_face")  # the camera fell silent: the estimate rests on older frames
@@ -535,9 +547,3 @@ def _face_images(images: Any) -> list[npt.NDArray[np.uint8]]:
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ValueError(f"images[{index}] must have the shape (H, W, 3), not {image.shape}")
     return faces
-
-
-def _whole(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the affine that maps a whole image to a whole output, in index coordinates."""
-    scale_x, scale_y = size[1] / image.shape[1], size[0] / image.shape[0]
-    return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]])

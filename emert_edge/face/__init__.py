@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from emert_edge.face.crop import canonical_box, crop_affine
+from emert_edge.face.crop import canonical_box, crop_affine, whole_affine
 from emert_edge.face.detection import Box, Detection, FaceDetector
 from emert_edge.face.haar import HaarDetector
 from emert_edge.face.tracking import FaceTracker, TrackedFace
@@ -23,6 +23,7 @@ __all__ = [
     "fetch_yunet",
     "open_detector",
     "stored_yunet",
+    "whole_affine",
 ]
 
 

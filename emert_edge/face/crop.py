@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from emert_edge.face.detection import Box, require_box
 
-__all__ = ["canonical_box", "crop_affine"]
+__all__ = ["canonical_box", "crop_affine", "whole_affine"]
 
 SIDE = 2.6
 """The box's side, in distances between the eyes' and the mouth's middle."""
@@ -137,3 +137,22 @@ def _require_size(size: Any) -> tuple[int, int]:
     if rows < 1 or columns < 1:
         raise ValueError(f"size must be positive, not {size!r}")
     return int(rows), int(columns)
+
+
+def whole_affine(shape: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Map a whole picture to a whole output, stretched where their shapes differ.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (height, width) of the picture, px.
+    size : tuple of int
+        (height, width) of the output, px.
+
+    Returns
+    -------
+    ndarray
+        (2, 3) float64, source to output, in the index coordinates of ``cv2.warpAffine``.
+    """
+    scale_x, scale_y = size[1] / shape[1], size[0] / shape[0]
+    return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5]])
