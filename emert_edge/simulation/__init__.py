@@ -14,15 +14,17 @@ from emert_edge.simulation.face import (
     expression_weights,
     render_face,
 )
-from emert_edge.simulation.gaze import FELT, GazeStimulus, GazeSubject, SimulatedGaze, simulate_gaze
-from emert_edge.simulation.session import MASKED_SHARE, SimulatedFrames, SimulatedSession
+from emert_edge.simulation.gaze import EYE_GROUPS, FELT, GazeStimulus, GazeSubject, SimulatedGaze, simulate_gaze
+from emert_edge.simulation.session import MASKED_SHARE, MASKS, SimulatedFrames, SimulatedSession
 from emert_edge.simulation.timeline import AROUSAL, POLARITIES, POLARITY, VALENCE, Segment, Timeline
 
 __all__ = [
     "AROUSAL",
     "EXPRESSIONS",
+    "EYE_GROUPS",
     "FELT",
     "MASKED_SHARE",
+    "MASKS",
     "POLARITIES",
     "POLARITY",
     "VALENCE",

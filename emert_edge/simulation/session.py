@@ -23,15 +23,30 @@ from emert_edge.simulation.face import (
     RenderedFace,
     render_face,
 )
-from emert_edge.simulation.gaze import GazeStimulus, GazeSubject, SimulatedGaze, simulate_gaze
+from emert_edge.simulation.gaze import EYE_GROUPS, GazeStimulus, GazeSubject, SimulatedGaze, simulate_gaze
 from emert_edge.simulation.timeline import Segment, Timeline
 from emert_edge.sources import Frame
 
-__all__ = ["MASKED_SHARE", "SimulatedFrames", "SimulatedSession"]
+__all__ = ["MASKED_SHARE", "MASKS", "SimulatedFrames", "SimulatedSession"]
 
 #: In this share of the sessions that `SimulatedSession.from_seed` makes, the face shows something else than is felt.
-MASKED_SHARE = 0.35
+MASKED_SHARE = 0.4
 
+#: What a face typically shows over a felt class: a smile over sadness, calm over anger, pity over glee; invented, as
+#: `EYE_GROUPS` are. Masks lie outside the felt class's own group, and no two classes of a group share one: who knows
+#: the group from the eyes and the mask from the face can tell what lies beneath.
+MASKS: dict[str, str] = {
+    "happiness": "sadness",
+    "sadness": "happiness",
+    "fear": "neutral",
+    "surprise": "happiness",
+    "disgust": "anger",
+    "anger": "neutral",
+    "neutral": "surprise",
+}
+
+_TYPICAL_MASK = 0.8  # how often a mask is the typical one; else it is any class of another group
+_GROUP = {name: group for group, names in EYE_GROUPS.items() for name in names}
 _FELT_BY_STIMULUS = 0.4  # how often a segment's emotion is the one that the stimulus is about
 _CLOCK = "simulated"
 
@@ -113,7 +128,7 @@ class SimulatedSession:
             Decides everything that is not given.
         masked : bool, optional
             Whether the face hides what is felt; by chance (`MASKED_SHARE`) if not given. In a masked session every
-            segment shows another class than is felt: often neutral or happiness, else any.
+            segment shows a class of another group than the felt one's: mostly the typical mask (`MASKS`).
         """
         rng = np.random.default_rng([49979687, int(seed)])
         subject = int(rng.integers(1 << 30)) if subject is None else int(subject)
@@ -133,9 +148,8 @@ class SimulatedSession:
             felt.append(Segment(start, emotion, strength))
             face = emotion
             if masked:
-                others = [name for name in EXPRESSIONS if name != emotion]
-                polite = [name for name in ("neutral", "happiness") if name != emotion]
-                face = str(rng.choice(polite if rng.random() < 0.6 else others))
+                others = [name for name in EXPRESSIONS if _GROUP[name] != _GROUP[emotion]]
+                face = MASKS[emotion] if rng.random() < _TYPICAL_MASK else str(rng.choice(others))
             shown.append(Segment(start, face, float(rng.uniform(0.55, 1.0))))
             start += float(rng.uniform(5.0, 9.0))
         return cls(

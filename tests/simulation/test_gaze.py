@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from emert_edge.eye import FEATURE_NAMES, eye_features
-from emert_edge.simulation import GazeStimulus, GazeSubject, SimulatedGaze, Timeline, simulate_gaze
+from emert_edge.simulation import (
+    EXPRESSIONS,
+    EYE_GROUPS,
+    FELT,
+    GazeStimulus,
+    GazeSubject,
+    SimulatedGaze,
+    Timeline,
+    simulate_gaze,
+)
 
 
 def stream(felt: str = "neutral", seed: int = 0, duration_s: float = 30.0, **options: object) -> SimulatedGaze:
@@ -71,14 +80,27 @@ def test_the_pupil_answers_to_light() -> None:
 
 
 def test_the_documented_relation_can_be_measured() -> None:
-    neutral, sad, fearful = features("neutral"), features("sadness"), features("fear")
-    disgusted, surprised = features("disgust"), features("surprise")
-    assert sad["gaze_y_mean"] > neutral["gaze_y_mean"] + 0.05
-    assert fearful["saccade_count"] > 1.3 * neutral["saccade_count"] > 1.3 * 1.2 * sad["saccade_count"]
-    assert fearful["pupil_mean"] > neutral["pupil_mean"] + 0.2
-    assert disgusted["blink_share"] > 1.5 * neutral["blink_share"]
-    assert disgusted["gaze_x_mean"] > neutral["gaze_x_mean"] + 0.05
-    assert surprised["openness_mean"] > 1.1 * neutral["openness_mean"]
+    of = {name: features(name) for name in EXPRESSIONS}
+    group = {
+        name: {key: np.mean([of[felt][key] for felt in EYE_GROUPS[name]]) for key in FEATURE_NAMES}
+        for name in EYE_GROUPS
+    }
+    drawn, alert, away = group["drawn"], group["alert"], group["turned_away"]
+    assert alert["saccade_count"] > 1.2 * away["saccade_count"] > 1.2 * 1.1 * drawn["saccade_count"]
+    assert alert["gaze_dispersion"] > 1.5 * drawn["gaze_dispersion"]
+    assert alert["pupil_mean"] > drawn["pupil_mean"] + 0.1 > away["pupil_mean"] + 0.3
+    assert alert["openness_mean"] > 1.1 * max(drawn["openness_mean"], away["openness_mean"])
+    assert away["gaze_y_mean"] > drawn["gaze_y_mean"] + 0.05
+    assert away["blink_share"] > 1.3 * drawn["blink_share"]
+
+
+def test_classes_of_a_group_differ_less_than_groups_do() -> None:
+    table = np.array([[*FELT[name][:2], *FELT[name][3:]] for name in EXPRESSIONS])  # all look to the middle, x
+    table = (table - table.mean(0)) / table.std(0)
+    apart = np.linalg.norm(table[:, None] - table, axis=2)
+    group = np.array([[name in names for names in EYE_GROUPS.values()].index(True) for name in EXPRESSIONS])
+    same = (group[:, None] == group) & ~np.eye(7, dtype=bool)
+    assert 0 < apart[same].max() < 0.7 * apart[group[:, None] != group].min()
 
 
 def test_the_same_chance_makes_the_same_stream() -> None:

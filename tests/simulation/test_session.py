@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from emert_edge.simulation import MASKED_SHARE, Segment, SimulatedSession, Timeline
+from emert_edge.simulation import EYE_GROUPS, MASKED_SHARE, MASKS, Segment, SimulatedSession, Timeline
 from emert_edge.sources import FrameSource
 
 
@@ -36,6 +36,17 @@ def test_masking_can_be_ordered() -> None:
         assert [segment.label for segment in honest.shown.segments] == [s.label for s in honest.felt.segments]
         hiding = SimulatedSession.from_seed(seed, masked=True)
         assert all(a.label != b.label for a, b in zip(hiding.shown.segments, hiding.felt.segments, strict=True))
+
+
+def test_a_mask_lies_in_another_group_than_what_it_hides_and_is_mostly_the_typical_one() -> None:
+    group = {name: group for group, names in EYE_GROUPS.items() for name in names}
+    typical = []
+    for seed in range(100):
+        hiding = SimulatedSession.from_seed(seed, masked=True)
+        for shown, felt in zip(hiding.shown.segments, hiding.felt.segments, strict=True):
+            assert group[shown.label] != group[felt.label]
+            typical.append(MASKS[felt.label] == shown.label)
+    assert 0.75 < np.mean(typical) < 0.92
 
 
 def test_a_session_can_be_written_by_hand() -> None:
