@@ -25,10 +25,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"reference"}),
     frozenset({"export"}),
     frozenset({"cli"}),
+    frozenset({"__main__"}),
 )
 """From the ground up. A room imports rooms of lower floors and itself; `emert_edge` is the package's own file."""
 
-HEAVY = {"torch", "onnx", "onnxslim", "onnxscript", "lightning", "pandas", "matplotlib", "tensorrt", "scipy"}
+HEAVY = {
+    "torch", "onnx", "onnxslim", "onnxscript", "lightning", "torchmetrics", "pandas", "matplotlib", "tensorrt", "scipy",
+    "sklearn", "librosa", "soundfile", "av", "yaml",
+}  # fmt: skip
 """What no device needs: only training, export and calibration may know these."""
 
 OFF_DEVICE = {"reference", "export"}

@@ -1,7 +1,8 @@
-"""`emert-edge train`: a model from simulated sessions."""
+"""`emert-edge train`: a model from a configuration."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,33 +14,35 @@ __all__ = ["train"]
 
 
 def train(
+    configuration: Annotated[Path, typer.Argument(readable=False, help="The run, in YAML; docs/training.md.")],
     out: Annotated[
-        Path, typer.Option("--out", readable=False, help="Folder for checkpoints; a run that lies there goes on.")
-    ],
-    size: Annotated[str, typer.Option("--size", help="nano or base.")] = "nano",
-    faces: Annotated[int, typer.Option("--faces", min=64, help="Drawn faces for the face encoder.")] = 14000,
-    face_epochs: Annotated[int, typer.Option("--face-epochs", min=1)] = 5,
-    sessions: Annotated[int, typer.Option("--sessions", min=2, help="Simulated sessions for the rest.")] = 600,
-    session_epochs: Annotated[int, typer.Option("--session-epochs", min=1)] = 12,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads for torch.")] = None,
+        Path | None,
+        typer.Option("--out", readable=False, help="The run's folder; a run that lies there goes on. Else runs/NAME."),
+    ] = None,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="auto, cpu or gpu.")] = None,
+    devices: Annotated[int | None, typer.Option("--devices", min=1, help="GPUs, or processes on a CPU.")] = None,
+    strategy: Annotated[str | None, typer.Option("--strategy", help="auto, or ddp for several processes.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of torch in a process.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write what was measured as JSON on standard output.")
+    ] = False,
 ) -> None:
-    """Train a model on simulated sessions (needs the extra `train`); `export` makes a bundle of it."""
-    if size not in ("nano", "base"):
-        raise typer.BadParameter(f"{size!r} is neither nano nor base", param_hint="--size")
+    """Train a model (needs the extra `train`); `export` makes a bundle of it, `evaluate` measures it."""
     try:
-        from emert_edge.reference.plan import TrainingPlan
-        from emert_edge.reference.training import train as run
+        from emert_edge.reference.configuration import read_configuration
+        from emert_edge.reference.stages.run import train as run
     except ModuleNotFoundError as error:
         raise EmertError(f"training needs {error.name}: pip install 'emert-edge[train]'") from error
 
-    plan = TrainingPlan(
-        size="base" if size == "base" else "nano",
-        seed=seed,
-        faces=faces,
-        face_epochs=face_epochs,
-        sessions=sessions,
-        session_epochs=session_epochs,
-    )
-    checkpoint = run(plan, out, lambda line: typer.echo(line, err=True), threads=threads)
-    typer.echo(str(checkpoint))
+    read = read_configuration(configuration)
+    given = {"accelerator": accelerator, "devices": devices, "strategy": strategy, "threads": threads}
+    settings = read.trainer.model_copy(update={name: value for name, value in given.items() if value is not None})
+    folder = out or Path("runs") / read.name
+    finished = run(
+        read.model_copy(update={"trainer": settings}), folder, lambda line: typer.echo(line, err=True)
+    )  # fmt: skip
+    measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps({"checkpoint": str(finished), "validation": measured}))
+    else:
+        typer.echo(str(finished))

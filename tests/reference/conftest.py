@@ -1,9 +1,8 @@
-"""One thread for torch, and a plan that trains in seconds: nothing is learnt, everything is run through."""
+"""One thread for torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,22 +15,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tiny_plan() -> Any:
-    """A plan for the whole of training in a few seconds."""
-    from emert_edge.reference.plan import TrainingPlan
-
-    return TrainingPlan(
-        faces=24,
-        face_epochs=2,
-        face_batch=8,
-        sessions=3,
-        session_s=8.0,
-        session_epochs=2,
-        session_steps=2,
-        session_batch=4,
-        test_faces=14,
-        test_sessions=2,
-    )

@@ -39,20 +39,25 @@ def test_without_its_extra_a_command_says_which_one_is_missing(
 
 def test_what_train_finishes_export_makes_a_bundle_of(tmp_path: Path) -> None:
     pytest.importorskip("onnxslim", reason="exporting needs the extra `export`")
+    from emert_edge.eye import FEATURE_NAMES
     from emert_edge.reference.checkpoint import save_checkpoint
-    from emert_edge.reference.emert import Emert, EmertConfig
-    from emert_edge.reference.plan import TrainingPlan
+    from emert_edge.reference.configuration import Configuration
+    from emert_edge.reference.emert import Emert
 
     checkpoint = tmp_path / "model.pt"
-    model = Emert(EmertConfig(token_width=16, fused_width=16, heads=2, blocks=1))
-    from emert_edge.eye import FEATURE_NAMES
-
+    drawn = {"kind": "expressions", "data": [{"kind": "drawn", "count": 20}]}
+    sessions = {"kind": "sessions", "data": {"kind": "simulated"}}
+    settings = {"token_width": 16, "fused_width": 16, "heads": 2, "blocks": 1}
+    configuration = Configuration.model_validate({"name": "tiny", "model": settings, "stages": [drawn, sessions]})
+    model = Emert(configuration.model_config_of())
     save_checkpoint(
         checkpoint,
         {
             "config": model.config.to_dict(),
             "model": model.state_dict(),
-            "plan": TrainingPlan().model_dump(),
+            "configuration": configuration.model_dump_json(exclude={"trainer"}),
+            "classes": list(configuration.classes),
+            "temperature": {"expression": 1.5},
             "eye_features": list(FEATURE_NAMES),
             "eye_mean": [0.0] * 39,
             "eye_std": [1.0] * 39,
@@ -65,6 +70,9 @@ def test_what_train_finishes_export_makes_a_bundle_of(tmp_path: Path) -> None:
     bundle = Bundle.open(tmp_path / "own.emert")
     bundle.verify()
     assert "has never seen a person" in bundle.card
+    assert bundle.manifest.temperature == {"expression": 1.5}
+    assert bundle.manifest.face == configuration.face
+    assert "not stated" in bundle.manifest.licence  # nobody may be told that weights are free who was not told so
 
 
 def test_a_file_that_is_no_checkpoint_is_one_clear_line(tmp_path: Path) -> None:

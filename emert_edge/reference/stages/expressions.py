@@ -1,0 +1,116 @@
+"""The face encoder on pictures of single faces, each labelled with what it shows.
+
+The recipe is for small noisy sets such as FER2013 (48 × 48, about a third of the labels disputed): strong geometric
+augmentation, mixup (arXiv 1710.09412), label smoothing, SGD with one cosine, and a moving average of the weights, which
+is what is validated and kept. Rare classes are favoured by logit adjustment (arXiv 2007.07314): the logarithm of the
+classes' frequencies, times `balance`, is added to the logits in the loss and left away afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+import torchmetrics
+from torch import Tensor
+
+from emert_edge.reference.augment import augment_crops, normalise_crops
+from emert_edge.reference.configuration import ExpressionStage
+from emert_edge.reference.data.faces import FaceImages
+from emert_edge.reference.face_encoder import FaceEncoder
+from emert_edge.reference.stages.batches import chance_of
+
+__all__ = ["ExpressionTask"]
+
+
+class ExpressionTask(lightning.LightningModule):
+    """One face encoder in training.
+
+    Parameters
+    ----------
+    encoder : FaceEncoder
+    stage : ExpressionStage
+    frequencies : sequence of float
+        How often each class occurs in the training data.
+    steps : int
+        Optimiser steps of the whole run.
+    seed : int
+    """
+
+    prior: Tensor
+
+    def __init__(
+        self, encoder: FaceEncoder, stage: ExpressionStage, frequencies: npt.NDArray[np.float64], steps: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.stage = stage
+        self.steps = steps
+        self.seed = seed
+        self.register_buffer("prior", torch.tensor(np.log(np.maximum(frequencies, 1e-6)), dtype=torch.float32))
+        count = len(frequencies)
+        self.accuracy = torchmetrics.classification.MulticlassAccuracy(count, average="micro")
+        self.recall = torchmetrics.classification.MulticlassRecall(count, average="macro")
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Loss of one batch."""
+        stage = self.stage
+        generator = chance_of(self.seed, self.current_epoch, index, self.global_rank)
+        x = augment_crops(batch["crops"], generator, covered=stage.covered).to(memory_format=torch.channels_last)
+        target = F.one_hot(batch["labels"], len(self.prior)).float()
+        if stage.mixup > 0:
+            beta = torch.distributions.Beta(stage.mixup, stage.mixup)
+            share = float(beta.sample())
+            order = torch.randperm(len(x))
+            x = share * x + (1 - share) * x[order]
+            target = share * target + (1 - share) * target[order]
+        logits = self.encoder(x)[1].float() + stage.balance * self.prior
+        loss = F.cross_entropy(logits, target, label_smoothing=stage.label_smoothing)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x))
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Accuracy, mean recall and loss on pictures held out from training."""
+        logits = self.encoder(normalise_crops(batch["crops"]).to(memory_format=torch.channels_last))[1].float()
+        labels = batch["labels"]
+        self.accuracy(logits, labels)
+        self.recall(logits, labels)
+        size = len(labels)
+        self.log("validation_loss", F.cross_entropy(logits, labels), on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("validation_accuracy", self.accuracy, on_epoch=True, prog_bar=True, batch_size=size)
+        self.log("validation_uar", self.recall, on_epoch=True, prog_bar=True, batch_size=size)
+
+    def configure_optimizers(self) -> Any:
+        """SGD with Nesterov's momentum; a short rise, then one cosine."""
+        stage = self.stage
+        deep = [value for value in self.encoder.parameters() if value.ndim >= 2]
+        flat = [value for value in self.encoder.parameters() if value.ndim < 2]
+        optimiser = torch.optim.SGD(
+            [{"params": deep, "weight_decay": stage.weight_decay}, {"params": flat, "weight_decay": 0.0}],
+            lr=stage.rate, momentum=stage.momentum, nesterov=stage.momentum > 0,
+        )  # fmt: skip
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, stage.rate, total_steps=self.steps, pct_start=0.06, cycle_momentum=False,
+            div_factor=20, final_div_factor=50,
+        )  # fmt: skip
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class FaceBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Whole batches of pictures by number; a new order each epoch."""
+
+    def __init__(self, faces: FaceImages) -> None:
+        self.faces = faces
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, chosen: npt.NDArray[np.int64]) -> dict[str, Tensor]:
+        return {
+            "crops": torch.from_numpy(self.faces.crops[chosen]),
+            "labels": torch.from_numpy(self.faces.labels[chosen]),
+        }

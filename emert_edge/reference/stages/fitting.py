@@ -1,0 +1,195 @@
+"""One stage's fit through Lightning: resumed where it stopped, logged, ended early, and left with its best weights."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from emert_edge.errors import EmertError
+from emert_edge.reference.configuration import TrainerSettings
+
+__all__ = ["EpochLines", "fit", "mixed_precision"]
+
+Report = Callable[[str], None]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+def mixed_precision(wanted: str, accelerator: str = "auto") -> Precision:
+    """The precision that this machine trains in: mixed where the hardware multiplies in it, else float32."""
+    if wanted != "auto":
+        return wanted  # type: ignore[return-value]
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+
+
+class EpochLines(lightning.Callback):
+    """Reports a line an epoch: what a log or a pipe gets in place of a progress bar."""
+
+    def __init__(self, report: Report, stage: str) -> None:
+        self.report, self.stage = report, stage
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Say where the run is and what was measured."""
+        if trainer.is_global_zero:
+            figures = ", ".join(
+                f"{name} {float(value):.4f}" for name, value in sorted(trainer.callback_metrics.items())
+            )
+            self.report(f"{self.stage}: epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {figures}")
+
+
+@contextmanager
+def _quiet(threads: int | None) -> Iterator[None]:
+    """Lightning's advertisements and hints off, its errors and warnings on; torch's threads as asked."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    held = torch.get_num_threads()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            # A checkpoint's folder that is not empty is what resuming needs; the rest is Lightning's own housekeeping.
+            for told in ("Checkpoint directory", "Experiment logs directory", "You're resuming from a checkpoint",
+                         "The `srun` command", "`isinstance\\(treespec", "Detected call of `lr_scheduler",
+                         "Found .* module.* in eval mode", "The epoch parameter in"):  # fmt: skip
+                warnings.filterwarnings("ignore", f".*{told}")
+            yield
+    finally:
+        torch.set_num_threads(held)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def fit(
+    task: lightning.LightningModule,
+    training: DataLoader[Any],
+    validation: DataLoader[Any],
+    *,
+    settings: TrainerSettings,
+    folder: Path,
+    stage: str,
+    epochs: int,
+    patience: int,
+    steps: int | None = None,
+    averaging: float = 0.0,
+    monitor: str = "validation_loss",
+    mode: Literal["min", "max"] = "min",
+    report: Report = lambda line: None,
+) -> dict[str, float]:
+    """Train, or take up the run that lies in `folder`; `task` is left with the weights of its best epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        Receives `last.ckpt` and `best.ckpt` after each epoch, `csv/metrics.csv` and TensorBoard's events.
+    stage : str
+        What progress lines call it.
+    steps : int, optional
+        Batches in an epoch; all that the loader gives if not given.
+    averaging : float
+        Decay of a moving average of the weights, which is then validated and kept; 0 averages nothing.
+
+    Returns
+    -------
+    dict of str to float
+        What was measured in the best epoch, by the names in the log.
+
+    Raises
+    ------
+    EmertError
+        If a checkpoint in `folder` does not fit, or the loss is no number.
+    KeyboardInterrupt
+        If it was interrupted; what the last whole epoch left is taken up by the next call.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    best = ModelCheckpoint(
+        folder, filename="best", monitor=monitor, mode=mode, save_last=True, enable_version_counter=False
+    )
+    kept = _Figures(monitor, mode)
+    callbacks: list[lightning.Callback] = [
+        kept,
+        EarlyStopping(monitor, mode=mode, patience=patience, check_finite=True),
+        EpochLines(report, stage),
+    ]
+    if averaging > 0:
+        callbacks.append(EMAWeightAveraging(decay=averaging))
+    last = folder / "last.ckpt"
+    with _quiet(settings.threads):
+        trainer = lightning.Trainer(
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            strategy=settings.strategy,
+            precision=mixed_precision(settings.precision, settings.accelerator),
+            max_epochs=epochs,
+            limit_train_batches=steps,
+            callbacks=[*callbacks, best],
+            logger=[
+                # A part for each time that the run is taken up.
+                CSVLogger(folder, name="csv"),
+                TensorBoardLogger(folder, name="tensorboard"),
+            ],
+            use_distributed_sampler=False,
+            log_every_n_steps=20,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            num_sanity_val_steps=0,
+        )
+        try:
+            trainer.fit(
+                task, training, validation,
+                ckpt_path=str(last) if last.exists() else None, weights_only=True if last.exists() else None,
+            )  # fmt: skip
+        except SystemExit as error:  # Lightning ends the process when it is interrupted
+            raise KeyboardInterrupt from error
+        except RuntimeError as error:
+            if last.exists() and "state_dict" in str(error):
+                reason = " ".join(str(error).split())[:200]
+                raise EmertError(f"{last}: does not fit this configuration ({reason}); give another folder") from error
+            raise
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    if not best.best_model_path:
+        raise EmertError(f"{stage}: no epoch gave a finite {monitor}; lower the learning rate")
+    held = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    task.load_state_dict(held["state_dict"])
+    return kept.figures
+
+
+class _Figures(lightning.Callback):
+    """What was measured in the epoch with the best monitored figure; survives resuming."""
+
+    def __init__(self, monitor: str, mode: str) -> None:
+        self.monitor, self.sign = monitor, 1.0 if mode == "max" else -1.0
+        self.figures: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Keep what is better than what is kept."""
+        now = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self.monitor not in now:
+            return
+        if not self.figures or self.sign * now[self.monitor] > self.sign * self.figures[self.monitor]:
+            self.figures = {**now, "epoch": float(trainer.current_epoch + 1)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"figures": self.figures}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept."""
+        self.figures = dict(state["figures"])

@@ -1,0 +1,203 @@
+"""`emert-edge train`: stages, logs, resuming, several processes, and what is wrong with a configuration."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emert_edge.cli.app import run_command_line
+from emert_edge.errors import EmertError
+from emert_edge.reference.checkpoint import load_model
+from emert_edge.reference.configuration import read_configuration
+from emert_edge.reference.stages.batches import BatchNumbers
+from emert_edge.reference.stages.run import split_sessions, train
+
+TINY = """
+name: tiny
+seed: 3
+trainer: {accelerator: cpu, precision: 32-true, threads: 1}
+stages:
+  - kind: expressions
+    data:
+      - {kind: drawn, count: 84}
+    validation: 0.2
+    epochs: 3
+    batch: 16
+    averaging: 0.9
+  - kind: sessions
+    data: {kind: simulated, sessions: 6, session_s: 5.0}
+    validation: 0.3
+    epochs: 3
+    batch: 8
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A configuration and its finished run."""
+    folder = tmp_path_factory.mktemp("tiny")
+    file = folder / "tiny.yaml"
+    file.write_text(TINY)
+    train(read_configuration(file), folder / "run")
+    return file, folder / "run"
+
+
+def command(*arguments: object) -> int:
+    """Run `emert-edge` here; its exit status."""
+    try:
+        run_command_line([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_model(run / "model.pt")[0].state_dict()
+
+
+def test_a_run_leaves_a_model_its_logs_and_its_figures(tiny_run: tuple[Path, Path]) -> None:
+    _, run = tiny_run
+    model, content = load_model(run / "model.pt")
+    assert model.config.size == "nano"
+    assert set(content["temperature"]) == {"face_expression", "emotion", "expression"}
+    assert len(content["eye_mean"]) == len(content["eye_features"]) == 39
+    for stage in ("1-expressions", "2-sessions"):
+        with (run / stage / "csv" / "version_0" / "metrics.csv").open() as handle:
+            rows = list(csv.DictReader(handle))
+        assert [int(row["epoch"]) for row in rows if row["validation_loss"]] == [0, 1, 2]
+        assert all(float(row["train_loss"]) > 0 for row in rows if row["train_loss"])
+        assert list((run / stage / "tensorboard").rglob("events.*"))
+    measured = json.loads((run / "metrics.json").read_text())
+    assert measured["1-expressions"]["epoch"] >= 1
+    assert 0 <= measured["2-sessions"]["validation_emotion_uar"] <= 1
+
+
+def test_the_same_seed_gives_the_same_weights(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = tiny_run
+    train(read_configuration(file), tmp_path / "again")
+    first, second = weights(run), weights(tmp_path / "again")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = tiny_run
+    command = [sys.executable, "-m", "emert_edge", "train", str(file), "--out", str(tmp_path / "run")]
+    killed = 0
+    for stage in ("1-expressions", "2-sessions"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        last = tmp_path / "run" / stage / "last.ckpt"
+        until = time.monotonic() + 120
+        while not last.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.communicate()
+    assert killed == 2, "no run was killed in its middle"
+    assert not (tmp_path / "run" / "model.pt").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    whole, resumed = weights(run), weights(tmp_path / "run")
+    assert max(float((whole[name] - resumed[name]).abs().max()) for name in whole) < 1e-6
+    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (run, tmp_path / "run")]
+    for stage, held in figures[0].items():
+        assert held == pytest.approx(figures[1][stage], abs=1e-6)
+
+
+def test_a_finished_run_is_not_trained_again(tiny_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    file, run = tiny_run
+    before = (run / "model.pt").stat().st_mtime_ns
+    assert command("train", file, "--out", run, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert Path(said["checkpoint"]) == run / "model.pt"
+    assert "validation_uar" in said["validation"]["1-expressions"]
+    assert (run / "model.pt").stat().st_mtime_ns == before
+
+
+def test_two_processes_train_together(tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text(TINY.replace("epochs: 3", "epochs: 1"))
+    command = [sys.executable, "-m", "emert_edge", "train", str(file), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, "--devices", "2", "--strategy", "ddp"], capture_output=True, text=True, timeout=240,
+        env={name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "1-expressions" / "csv" / "version_0" / "metrics.csv").open() as handle:
+        steps = max(int(row["step"]) for row in csv.DictReader(handle))
+    learnt = 84 - sum(1 for _ in range(7)) * 2  # a fifth of each class of twelve is held out
+    assert steps + 1 == learnt // 32  # each step takes a batch of 16 in each process
+    assert weights(tmp_path / "run")
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_an_epoch_without_overlap(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+    for rank in range(processes):
+        monkeypatch.setattr(BatchNumbers, "_place", staticmethod(lambda rank=rank: (rank, processes)))
+        numbers = BatchNumbers(100, 8, seed=1)
+        numbers.set_epoch(4)
+        seen += list(numbers)
+    rows = np.concatenate(seen)
+    assert len(rows) == len(np.unique(rows)) == 100 // (8 * processes) * 8 * processes
+
+
+def test_validation_sees_every_row_once() -> None:
+    assert np.concatenate(list(BatchNumbers(21, 4))).tolist() == list(range(21))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("size: 5",), "stages"),
+        (("seed: 3", "seed: -1"), "seed"),
+        (("epochs: 3", "epoch: 3"), "epoch"),
+        (("kind: simulated", "kind: invented"), "simulated"),
+        (("{kind: drawn, count: 84}", "{kind: folder, path: nowhere, licence: none}"), "nowhere"),
+        (
+            ("{kind: drawn, count: 84}", "{kind: folder, path: '${NO_SUCH_VARIABLE}', licence: none}"),
+            "NO_SUCH_VARIABLE",
+        ),
+        (("name: tiny", "name: [a"), "YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_configuration_is_named(
+    change: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(TINY.replace(*change) if len(change) == 2 else change[0])
+    assert command("train", file, "--out", tmp_path / "run") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert told in lines[-1]
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_another_configuration_may_not_take_a_run_over(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
+    _, run = tiny_run
+    file = tmp_path / "other.yaml"
+    file.write_text(TINY.replace("seed: 3", "seed: 4"))
+    with pytest.raises(EmertError, match="other settings \\(seed\\)"):
+        train(read_configuration(file), run)
+
+
+def test_validation_shares_no_subject_with_training(tiny_run: tuple[Path, Path]) -> None:
+    from emert_edge.reference.data.simulated import load_simulated
+
+    file, run = tiny_run
+    configuration = read_configuration(file)
+    sessions = load_simulated(configuration.stages[1].data, configuration, run / "data", lambda line: None)
+    learnt, held = split_sessions(sessions, 0.3, "subject", 0)
+    assert {session.subject for session in learnt}.isdisjoint({session.subject for session in held})
+    assert len(learnt) + len(held) == len(sessions)
+    nameless = [type(session)(**{**vars(session), "subject": None}) for session in sessions]
+    with pytest.raises(EmertError, match="validation_by"):
+        split_sessions(nameless, 0.3, "subject", 0)
