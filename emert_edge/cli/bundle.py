@@ -52,6 +52,8 @@ def show(bundle: Which = None, as_json: Json = False) -> None:
     typer.echo(f"{manifest.identity}  {opened.path}")
     typer.echo(f"licence     {manifest.licence}")
     typer.echo(f"model       {manifest.architecture}-{manifest.size}, {manifest.token_width} wide")
+    guessed = ", eye columns guessed" if manifest.eye is not None and manifest.eye.assumed else ""
+    typer.echo(f"profile     {manifest.profile}: gaze as {manifest.gaze or 'eye features alone'}{guessed}")
     window = manifest.window
     typer.echo(
         f"window      {window.window_ms / 1000:g} s, an estimate every {window.stride_ms / 1000:g} s, "

@@ -19,12 +19,12 @@ def test_version_and_help(emert: Run) -> None:
 
     assert emert("--version").stdout == f"emert-edge {__version__}\n"
     text = emert("--help").stdout
-    for command in ("run", "demo", "doctor", "bundle", "gaze", "train", "export"):
+    for command in ("run", "demo", "doctor", "bundle", "gaze", "train", "evaluate", "export"):
         assert command in text
 
 
 def test_every_command_of_the_public_face_has_its_place(emert: Run) -> None:
-    for command in ("record", "evaluate", "quantize", "build", "bench"):
+    for command in ("record", "quantize", "build", "bench"):
         done = emert(command)
         assert done.returncode == 1
         assert "not part of version" in done.stderr
