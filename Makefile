@@ -48,8 +48,8 @@ bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/be
 asan: $(VENV)/ready ## Run the kernel tests under the address and undefined-behaviour sanitizers
 	csrc/asan.sh $(PY)
 
-bundle: $(VENV)/ready ## Train and export the packaged bundle anew (half an hour; resumes when interrupted)
-	$(PY) -m emert_edge.reference.packaged --out emert_edge/bundles/emert-demo
+bundle: $(VENV)/ready ## Train, measure and export the packaged bundle anew (FER2013=FOLDER; some hours; resumes when interrupted)
+	$(PY) -m emert_edge.reference.packaged --faces "$(FER2013)" $(if $(MUXSPACE),--other-faces "$(MUXSPACE)") --out emert_edge/bundles/emert-demo
 
 clean: ## Remove environments, builds and outputs
 	rm -rf $(VENV) $(DEMO) build build-* dist out

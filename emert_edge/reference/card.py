@@ -1,83 +1,144 @@
-"""The card of a bundle that was trained on simulated sessions: what it is, and what it must not be taken for."""
+"""A bundle's card: what the model is, what it was trained on, what was measured, what it must not be used for.
+
+The sentences follow from the run's configuration, so that a card cannot claim other data than were used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-__all__ = ["METRICS", "simulated_card"]
+from emert_edge.reference.configuration import Configuration, ExpressionStage, SessionStage
+from emert_edge.reference.data.faces import DrawnFaces
+from emert_edge.reference.data.simulated import SimulatedSessions
+
+__all__ = ["METRICS", "data_lines", "model_card"]
 
 #: What each measured figure means, in the order in which a card shows them.
 METRICS: dict[str, str] = {
-    "face_uar": "Expression from one crop, people never seen: mean recall over the classes",
-    "face_accuracy": "the same: accuracy",
-    "expression_uar": "Expression from a window, subjects and stimuli never seen: mean recall",
-    "emotion_uar_fused": "Emotion from face, eyes and fixation maps: mean recall",
-    "emotion_uar_face_only": "Emotion from the face alone (gaze masked): mean recall",
-    "emotion_uar_gaze_only": "Emotion from eyes and fixation maps alone (face masked): mean recall",
-    "emotion_uar_half_eye": "Emotion, fused, with half of the eye tokens masked: mean recall",
+    "fer2013_accuracy": "Expression, FER2013 public test (3,589 pictures), `Recognizer().expressions`: accuracy",
+    "fer2013_uar": "the same: mean recall over the classes (UAR)",
+    "fer2013_ece_before": "the same: expected calibration error before temperature scaling",
+    "fer2013_ece": "the same: after it, as shipped",
+    "muxspace_accuracy": "Expression, muxspace (1,318 pictures of another kind, noisy labels): accuracy",
+    "muxspace_uar": "the same: UAR",
+    "expression_uar": "Expression from a window, simulated sessions, subjects, stimuli and faces never seen: UAR",
+    "expression_uar_face_only": "the same by a model that was trained on faces alone",
+    "emotion_uar_fused": "Emotion from face, eyes and fixation maps, the same sessions: UAR",
+    "emotion_uar_trained_face_only": "Emotion by a model that was trained on faces alone: UAR",
+    "emotion_uar_trained_eye_only": "Emotion by a model that was trained on eyes and fixation maps alone: UAR",
+    "emotion_uar_face": "Emotion, fused model, gaze removed at test time: UAR",
+    "emotion_uar_eye": "Emotion, fused model, face removed at test time: UAR",
+    "emotion_uar_half_eye": "Emotion, fused model, half of the eye tokens masked: UAR",
     "gap_auc": "Telling windows where felt and shown differ by the gap: area under the ROC curve",
-    "emotion_valence_ccc": "Valence of the emotion, fused: concordance",
-    "emotion_arousal_ccc": "Arousal of the emotion, fused: concordance",
-    "expression_intensity_ccc": "Intensity of the expression: concordance",
+    "emotion_ece": "Emotion: expected calibration error, as shipped",
     "end_to_end_expression": "Whole road (drawn video, Haar detector, crop, graphs): share of estimates with the right "
     "expression",
     "end_to_end_emotion": "Whole road: share of estimates with the right emotion",
     "end_to_end_face": "Whole road: share of face tokens that were found",
 }
 
+_INVENTED = """**What this model says about feeling is invented.** Its face encoder has learnt expressions from
+photographs, and `expression` can be taken as any such classifier's answer. Everything that joins faces with gaze was
+trained on simulated sessions: gaze whose relation to emotion was made up for the purpose. `emotion` and `gap` prove the
+machinery; about real people they mean nothing."""
 
-def simulated_card(
-    name: str, version: str, plan: Mapping[str, Any], metrics: Mapping[str, float], *, licence: str, command: str
+_DRAWN = """**This model has never seen a person.** It was trained only on drawn faces and on gaze whose relation to
+emotion was invented for the purpose. It proves the machinery; its answers about real people mean nothing."""
+
+_GUESS = """**An estimate is a guess from outward signs.** How good it is outside the data below, nobody has
+measured."""
+
+_LEGAL = """An estimate is not a person's true emotion, from this or any model. The EU AI Act bans emotion inference at
+work and in education, save for medical or safety reasons (Art. 5(1)(f)), counts other emotion recognition as high-risk
+(Annex III), and asks that people be told (Art. 50(3))."""
+
+
+def data_lines(configuration: Configuration) -> tuple[str, ...]:
+    """What a run's weights were trained on, a line each, licences included."""
+    lines = []
+    for stage in configuration.stages:
+        if isinstance(stage, ExpressionStage):
+            for source in stage.data:
+                if isinstance(source, DrawnFaces):
+                    lines.append(f"face encoder: {source.count} faces drawn by emert_edge.simulation")
+                else:
+                    lines.append(f"face encoder: {source.path.name} ({source.licence})")
+        elif isinstance(stage, SessionStage):
+            lines.append(f"fusion and heads: {stage.data.describe()}")
+    return tuple(lines)
+
+
+def _kinds(configuration: Configuration) -> tuple[bool, bool]:
+    """Whether photographs of people were learnt from, and whether every session was simulated."""
+    stages = configuration.stages
+    photographs = any(
+        not isinstance(source, DrawnFaces) for s in stages if isinstance(s, ExpressionStage) for source in s.data
+    )
+    simulated = all(isinstance(s.data, SimulatedSessions) for s in stages if isinstance(s, SessionStage))
+    return photographs, simulated
+
+
+def model_card(
+    name: str,
+    version: str,
+    configuration: Configuration,
+    metrics: Mapping[str, float],
+    *,
+    licence: str,
+    command: str,
 ) -> str:
     """Write the card, Markdown.
 
     Parameters
     ----------
-    plan : mapping
-        The training plan's fields.
+    configuration : Configuration
+        Of the run that made the weights.
     metrics : mapping
         Measured figures by the names in `METRICS`; others are left out.
+    licence : str
+        Of the weights.
+    command : str
+        What makes the bundle anew.
     """
+    photographs, simulated = _kinds(configuration)
     rows = [f"| {METRICS[key]} | {metrics[key]:.3f} |" for key in METRICS if key in metrics]
-    table = "\n".join(["| measured on simulated data held out from training | value |", "|---|---|", *rows])
-    chance = """Chance is 0.143 for mean recall over seven classes and 0.5 for the area under the curve. Held out means:
-drawn people, gaze subjects and stimuli that no training session had."""
+    measured = "\n".join(["| measured on data held out from training | value |", "|---|---|", *rows])
+    warning = (_INVENTED if photographs else _DRAWN) if simulated else _GUESS
+    window = configuration.window
+    seconds = window.face_tokens * window.face_cadence_ms / 1000
+    rows_columns = " × ".join(str(side) for side in configuration.face.size)
+    third = "gaze points" if configuration.model.gaze == "points" else "fixation maps, one with each face token"
+    no_reactions = "" if configuration.model.reactions else "There is no head for reactions."
+    chance = "Chance is 0.143 for mean recall over seven classes and 0.5 for the area under the curve." if rows else ""
+    listed = "\n".join(f"- {line}." for line in data_lines(configuration))
     return f"""# {name} {version}
 
-**This model has never seen a person.** It was trained only on drawn faces and on gaze whose relation to emotion was
-invented for the purpose. It is a proof of the machinery: that a face and an eye tracker can be fused on a device, that
-a lost tracker costs what it must, that the whole road from camera to estimate works. Its answers about real people
-mean nothing, and no figure below says anything about real people.
+{warning}
 
 ## What it is
 
-The dual-task EMERT of the emert_edge project, size `{plan["size"]}`: our reading of what the abstracts of arXiv
-2411.05879 and arXiv 2512.16485 describe. It is not the published model, and no published number is claimed for it. The
-face encoder reads one crop of 112 × 112; a window holds 8 face tokens, 32 eye tokens of 39 features, and 8 fixation
-tokens over 4 s. `expression` is what the face shows, `emotion` what is felt.
+The dual-task EMERT of the emert_edge project, size `{configuration.model.size}`: our reading of what the abstracts of
+arXiv 2411.05879 and arXiv 2512.16485 describe. It is not the published model, and no published number is claimed for
+it. The face encoder reads one crop of {rows_columns}; a window of {seconds:g} s holds {window.face_tokens} face tokens,
+{window.eye_tokens} eye tokens, and {third}. `expression` is what the face shows, `emotion` what is felt.
 
-## What each part was trained on
+## What it was trained on
 
-- Face encoder: {plan["faces"]} drawn faces, {plan["face_epochs"]} epochs.
-- Fixation encoder and both tasks' heads: {plan["sessions"]} simulated sessions of {plan["session_s"]:g} s, in
-  {plan["session_epochs"] * plan["session_steps"]} batches of {plan["session_batch"]} windows. In about a third of the
-  sessions the face shows something else than is felt.
-- No photograph, no recording, no person's data. There is no head for reactions.
+{listed}
+
+{no_reactions}
 
 ## Measured
 
-{table if rows else "Nothing has been measured for this bundle."}
+{measured if rows else "Nothing has been measured for this bundle."}
 
-{chance if rows else ""}
+{chance}
 
 Made with: `{command or "not recorded"}`
 
 ## What it must not be used for
 
-An estimate is not a person's true emotion, from this or any model. The EU AI Act bans emotion inference at work and in
-education, save for medical or safety reasons (Art. 5(1)(f)), counts other emotion recognition as high-risk (Annex III),
-and asks that people be told (Art. 50(3)).
+{_LEGAL}
 
 ## Licence of the weights
 
