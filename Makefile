@@ -43,6 +43,7 @@ lint: $(VENV)/ready ## Check style, types and formatting
 
 bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/bench.json
 	@mkdir -p out
+	$(PY) -m pip install $(PIP_OPTIONS) "ai-edge-litert>=2" # runs the peer mini-XCEPTION
 	$(PY) -m pytest benchmarks -q -p no:warnings --benchmark-json=out/bench.json
 
 asan: $(VENV)/ready ## Run the kernel tests under the address and undefined-behaviour sanitizers

@@ -25,8 +25,8 @@ from emert_edge.errors import EmertError  # noqa: E402
 from emert_edge.eye import FEATURE_NAMES  # noqa: E402
 from emert_edge.reference.checkpoint import save_checkpoint  # noqa: E402
 from emert_edge.reference.configuration import face_input  # noqa: E402
-from emert_edge.reference.emert import HEAD_OUTPUTS, Emert, EmertConfig  # noqa: E402
-from emert_edge.reference.face_encoder import FACE_SIZES  # noqa: E402
+from emert_edge.reference.emert import HEAD_OUTPUTS, Emert, EmertConfig, FusionHead  # noqa: E402
+from emert_edge.reference.face_encoder import FACE_SIZES, FixationEncoder  # noqa: E402
 from emert_edge.reference.reactions import REACTIONS  # noqa: E402
 
 TOLERANCE = 1e-5
@@ -34,12 +34,12 @@ STATISTICS = {"eye_mean": [0.0] * 39, "eye_std": [1.0] * 39, "eye_clip": 8.0}
 WORDS = {"name": "test", "version": "1", "data": ("nothing",), "licence": "Apache-2.0", "card": "# A test"}
 
 
-NARROW: dict[str, Any] = {"token_width": 32, "fused_width": 32, "heads": 4}
+NARROW: dict[str, Any] = {"token_width": 32, "fused_width": 32, "heads": 4, "reactions": 7}
 CONFIGURATIONS = {
-    "nano": EmertConfig(**NARROW, reactions=7),
+    "nano": EmertConfig(**NARROW),
     "nano-points": EmertConfig(**NARROW, gaze="points"),
     "base": EmertConfig(**NARROW, size="base"),
-    "base-points": EmertConfig(**NARROW, size="base", reactions=7, gaze="points"),
+    "base-points": EmertConfig(**NARROW, size="base", gaze="points"),
 }
 
 
@@ -55,7 +55,11 @@ class Exported(NamedTuple):
 def exported(name: str) -> Exported:
     torch.manual_seed(1)
     model = Emert(CONFIGURATIONS[name]).train()
-    torch.manual_seed(2)  # the face encoder of a size is then the same whatever stands beside it
+    torch.manual_seed(2)  # parts of one kind are then the same whatever stands beside them, and exported once
+    model.head = FusionHead(model.config)
+    if model.fixation_encoder is not None:
+        model.fixation_encoder = FixationEncoder(model.config.token_width)
+    torch.manual_seed(3)
     with torch.no_grad():  # so that batch normalisation has statistics worth folding
         model.face_encoder(torch.randn(8, 3, *FACE_SIZES[model.config.size]) + 0.3)
         if model.fixation_encoder is not None:

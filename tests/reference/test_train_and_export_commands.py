@@ -20,7 +20,7 @@ def command(*arguments: str, without: str = "") -> subprocess.CompletedProcess[s
 @pytest.mark.parametrize(
     ("arguments", "absent", "extra"),
     [
-        (("train", "--out", "run"), "torch", "train"),
+        (("train", "run.yaml", "--out", "run"), "torch", "train"),
         (("export", "model.pt", "--out", "b"), "torch", "export"),
         (("export", "model.pt", "--out", "b"), "onnx", "export"),
         (("export", "model.pt", "--out", "b"), "onnxslim", "export"),

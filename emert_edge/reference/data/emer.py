@@ -108,12 +108,12 @@ class EmerSessions(RecordedSessions):
     leave_out: tuple[str, ...] = Field((), description="clips that are not read")
     licence: str = TERMS
 
-    @field_validator("names")
-    @classmethod
     def describe(self) -> str:
         """What it is, for a card."""
         return "the EMER data set (no redistribution, no commercial use)"
 
+    @field_validator("names")
+    @classmethod
     def _groups(cls, value: str | None) -> str | None:
         if value is not None:
             try:

@@ -180,7 +180,8 @@ class _Figures(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Keep what is better than what is kept."""
-        now = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        measured = trainer.callback_metrics.items()  # a training loss among them would be the epoch before's
+        now = {name: float(value) for name, value in measured if name.startswith("validation")}
         if self.monitor not in now:
             return
         if not self.figures or self.sign * now[self.monitor] > self.sign * self.figures[self.monitor]:

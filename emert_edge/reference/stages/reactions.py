@@ -224,8 +224,8 @@ def load_reactions(
             if len(splits[split]) < 2:
                 raise EmertError(f"{source.table}: fewer than two clips are of the split {word}")
         return splits
-    report(f"clips: drawing {source.clips + source.validation_clips + source.test_clips}")
     counts = {"train": source.clips, "val": source.validation_clips, "test": source.test_clips}
+    report(f"clips: {sum(counts.values())}, simulated")
     return {
         split: SimulatedClips(
             count, config, configuration.seed, split, max(2, round(source.people * count / source.clips))
