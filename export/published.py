@@ -385,10 +385,11 @@ def _card(manifest: Manifest, meaning: Meaning, file: str) -> str:
         else "The eye columns were named by whoever exported this bundle; the manifest lists them."
     )
     unit = "fractions of the screen" if points.scale == (1.0, 1.0) else "{:g} × {:g} pixels".format(*points.scale)
-    return f"""# {manifest.identity}
+    return f"""# {manifest.name} {manifest.version}
 
 Weights of the published EMERT code (kejun1/EMER), read from `{file}`: variant `{manifest.size}`. It estimates
-{meaning.words}. emert_edge did not train it and has measured nothing of it; no number of the papers is claimed for it.
+{meaning.words}.
+emert_edge did not train it and has measured nothing of it; no number of the papers is claimed for it.
 
 ## What is not known of it
 
@@ -396,8 +397,8 @@ Weights of the published EMERT code (kejun1/EMER), read from `{file}`: variant `
 - {columns}
 - Gaze points are given in {unit}, the mean of each {window.eye_span_ms} ms; what the checkpoint saw is not published.
 - How tightly faces were cut is not published. Here a square of {manifest.face.scale:g} times the face's box is cut.
-- A clip of its training lasted about 10 s, of which 8 frames and 32 rows were drawn at random. Here they are spread
-  evenly over {window.window_ms / 1000:g} s.
+- A clip of its training lasted about 10 s, and segments of it were drawn at random. Here 8 frames and 32 rows are
+  spread evenly over {window.window_ms / 1000:g} s.
 - The code knows no missing data. What is missing is given as zeros, which the checkpoint never saw; `quality` says how
   much was missing, and an estimate with much of it missing is worth little.
 

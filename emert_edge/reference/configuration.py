@@ -104,7 +104,7 @@ class SessionStage(Settings):
     kind: Literal["sessions"]
     data: SessionSource
     validation: float = Field(0.15, gt=0, lt=1, description="share of the sessions held out to choose the epoch by")
-    validation_by: Literal["subject", "stimulus", "session"] = Field(
+    validation_by: Literal["subject", "stimulus", "session", "fold"] = Field(
         "subject", description="what training and validation sessions may not share"
     )
     train_face_encoder: bool = False

@@ -293,9 +293,8 @@ def load_hume(
     cache.mkdir(parents=True, exist_ok=True)
     face = FaceInput(size=config.size, scale=config.face_scale)
     best: DetectorName = "haar" if stored_yunet() is None else "yunet"
-    faults = Faults(source.table)
 
-    def keep(item: _Media) -> tuple[Path, Path | None, bool]:
+    def keep(item: _Media) -> tuple[Path, Path | None, bool, str | None]:
         found: DetectorName = "whole" if item.pictures.is_dir() else best
         name = found if source.detector == "auto" else source.detector
         key = _key(item.pictures, name, str(source.detector_model), config.frames, config.size, config.face_scale)
@@ -311,17 +310,18 @@ def load_hume(
                 sound = cache / f"{_key(heard, config.spans, config.span_frames, config.mel_bins)}.sound.npz"
                 _cached(sound, lambda: _decoded_sound(heard, config))
         except EmertError as error:
-            faults.add(f"{item.clip.place}: {error}")
-        return pictures, sound, seen
+            return pictures, sound, seen, f"{item.clip.place}: {error}"
+        return pictures, sound, seen, None
 
-    kept = []
+    kept, faults = [], Faults(source.table)
     with ThreadPoolExecutor(source.workers) as pool:
         for done, one in enumerate(pool.map(keep, media), start=1):
             kept.append(one)
+            faults.add(one[3])
             if done % max(1, len(media) // 20) == 0:
                 report(f"clips: {done}/{len(media)}")
     faults.settle()
-    faceless = sum(not seen for _, _, seen in kept)
+    faceless = sum(not seen for _, _, seen, _ in kept)
     if faceless:
         report(f"clips: no face was found in {faceless} of {len(media)}; they count as clips without pictures")
     rows = {split: [row for row, item in enumerate(media) if item.clip.split == split] for split in _SPLITS.values()}

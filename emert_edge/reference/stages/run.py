@@ -113,7 +113,7 @@ def split_sessions(
             raise EmertError(
                 f"session {lacking[0]!r} names no {by}; give a column {by!r}, or say `validation_by: session`"
             )
-        groups = named
+        groups = [str(name) for name in named]
     names = sorted(set(groups))
     if len(names) < 2:
         raise EmertError(f"validation needs two or more {by}s, the sessions have {len(names)}")
