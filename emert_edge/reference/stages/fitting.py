@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from emert_edge.errors import EmertError
 from emert_edge.reference.configuration import TrainerSettings
 
-__all__ = ["EpochLines", "fit", "mixed_precision"]
+__all__ = ["EpochLines", "fit", "mixed_precision", "threads_of"]
 
 Report = Callable[[str], None]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -52,16 +52,25 @@ class EpochLines(lightning.Callback):
 
 
 @contextmanager
-def _quiet(threads: int | None) -> Iterator[None]:
-    """Lightning's advertisements and hints off, its errors and warnings on; torch's threads as asked."""
+def threads_of(settings: TrainerSettings) -> Iterator[None]:
+    """Torch's threads as asked: their number decides the last digits of sums, in training and around it."""
+    held = torch.get_num_threads()
+    try:
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        yield
+    finally:
+        torch.set_num_threads(held)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advertisements and hints off, its errors and warnings on."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    held = torch.get_num_threads()
     try:
         for logger in loggers:
             logger.setLevel(logging.WARNING)
-        if threads is not None:
-            torch.set_num_threads(threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
             # A checkpoint's folder that is not empty is what resuming needs; the rest is Lightning's own housekeeping.
@@ -71,7 +80,6 @@ def _quiet(threads: int | None) -> Iterator[None]:
                 warnings.filterwarnings("ignore", f".*{told}")
             yield
     finally:
-        torch.set_num_threads(held)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
@@ -130,7 +138,7 @@ def fit(
     if averaging > 0:
         callbacks.append(EMAWeightAveraging(decay=averaging))
     last = folder / "last.ckpt"
-    with _quiet(settings.threads):
+    with threads_of(settings), _quiet():
         trainer = lightning.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,

@@ -43,7 +43,7 @@ from emert_edge.reference.data.windows import (
 from emert_edge.reference.emert import Emert
 from emert_edge.reference.stages.batches import batches
 from emert_edge.reference.stages.expressions import ExpressionTask, FaceBatches
-from emert_edge.reference.stages.fitting import fit
+from emert_edge.reference.stages.fitting import fit, threads_of
 from emert_edge.reference.stages.reactions import load_reactions, train_reactions
 from emert_edge.reference.stages.sessions import MODALITIES, SessionTask, encode_faces, face_encoding, run_model
 
@@ -302,40 +302,48 @@ def train(configuration: Configuration, folder: Path, report: Report = lambda li
     if finished.exists():
         report(f"{finished} is finished already")
         return finished
-    lightning.seed_everything(configuration.seed, verbose=False)
-    model = Emert(configuration.model_config_of())
-    # All data first: what is wrong with them is an error before the first hour of training, not after it.
-    prepared: list[Any] = []
-    for stage in stages:
-        if isinstance(stage, ExpressionStage):
-            prepared.append(load_faces(configuration, stage, data, report))
-        elif isinstance(stage, SessionStage):
-            sessions = load_session_data(configuration, stage, data, report)
-            prepared.append(split_sessions(sessions, stage.validation, stage.validation_by, configuration.seed))
-        else:
-            prepared.append(load_reactions(configuration, stage, data, report))
-    scale: EyeScale | None = None
-    measured: dict[str, dict[str, float]] = {}
-    for number, (stage, ready) in enumerate(zip(stages, prepared, strict=True), start=1):
-        name = f"{number}-{stage.kind}"
-        if isinstance(stage, ExpressionStage):
-            learnt, held = ready
-            figures = train_expressions(configuration, stage, model, learnt, held, folder / name, report)
-        elif isinstance(stage, SessionStage):
-            training, validation = ready
-            scale, figures = train_sessions(configuration, stage, model, training, validation, folder / name, report)
-        else:
-            trained = any(isinstance(earlier, ExpressionStage) for earlier in stages[: number - 1])
-            figures = train_reactions(
-                configuration, stage, ready, folder / name, report, face_encoder=model.face_encoder if trained else None
-            )
-        measured[name] = figures
-        _write(folder / "metrics.json", json.dumps(measured, indent=2) + "\n")
-    if _first_process():
-        content = _content(configuration, model, scale, measured)
-        if finished.name == "reactions.pt":
-            content = load_checkpoint(folder / name / "reactions.pt")  # of several the last
-        save_checkpoint(finished, content)
+    with threads_of(configuration.trainer):
+        lightning.seed_everything(configuration.seed, verbose=False)
+        model = Emert(configuration.model_config_of())
+        # All data first: what is wrong with them is an error before the first hour of training, not after it.
+        prepared: list[Any] = []
+        for stage in stages:
+            if isinstance(stage, ExpressionStage):
+                prepared.append(load_faces(configuration, stage, data, report))
+            elif isinstance(stage, SessionStage):
+                sessions = load_session_data(configuration, stage, data, report)
+                prepared.append(split_sessions(sessions, stage.validation, stage.validation_by, configuration.seed))
+            else:
+                prepared.append(load_reactions(configuration, stage, data, report))
+        scale: EyeScale | None = None
+        measured: dict[str, dict[str, float]] = {}
+        for number, (stage, ready) in enumerate(zip(stages, prepared, strict=True), start=1):
+            name = f"{number}-{stage.kind}"
+            if isinstance(stage, ExpressionStage):
+                learnt, held = ready
+                figures = train_expressions(configuration, stage, model, learnt, held, folder / name, report)
+            elif isinstance(stage, SessionStage):
+                training, validation = ready
+                scale, figures = train_sessions(
+                    configuration, stage, model, training, validation, folder / name, report
+                )
+            else:
+                trained = any(isinstance(earlier, ExpressionStage) for earlier in stages[: number - 1])
+                figures = train_reactions(
+                    configuration,
+                    stage,
+                    ready,
+                    folder / name,
+                    report,
+                    face_encoder=model.face_encoder if trained else None,
+                )
+            measured[name] = figures
+            _write(folder / "metrics.json", json.dumps(measured, indent=2) + "\n")
+        if _first_process():
+            content = _content(configuration, model, scale, measured)
+            if finished.name == "reactions.pt":
+                content = load_checkpoint(folder / name / "reactions.pt")  # of several the last
+            save_checkpoint(finished, content)
     return finished
 
 
