@@ -19,6 +19,7 @@ from emert_edge.errors import BundleCorrupt, BundleIncompatible
 __all__ = [
     "FORMAT_VERSION",
     "ROLES",
+    "Evidence",
     "EyeInput",
     "FaceInput",
     "FileEntry",
@@ -171,6 +172,21 @@ class Training(_Part):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class Evidence(_Part):
+    """What was measured of one precision beside the FP32 graphs, on the same data, by the engine that runs it."""
+
+    precision: Precision
+    target: Target = "any"
+    data: str = Field(description="what it was measured on, in words")
+    samples: int = Field(ge=1)
+    labelled: bool = Field(description="whether the data had labels; without them only agreement is known")
+    figures: dict[str, float] = Field(
+        description="agreement with FP32, and of labelled data uar, accuracy and ece, each with fp32_… beside it"
+    )
+    bounds: dict[str, float] = Field(default_factory=dict, description="what was asked for")
+    accepted: bool = Field(description="whether every bound was kept; `auto` takes no precision without it")
+
+
 class Manifest(_Part):
     """The whole of `manifest.json`."""
 
@@ -195,6 +211,7 @@ class Manifest(_Part):
     licence: str = Field(description="licence of the weights")
     card: str = Field("card.md", description="the card's file in the bundle")
     graphs: tuple[Graph, ...]
+    evidence: tuple[Evidence, ...] = Field((), description="at most one of each precision and target")
     files: dict[str, FileEntry]
     manifest_sha256: Sha256 | None = Field(None, description="seal over this manifest without this field")
 
@@ -208,6 +225,9 @@ class Manifest(_Part):
             seen.add(key)
             if graph.file not in self.files:
                 raise ValueError(f"graph {key} names {graph.file!r}, which files does not list")
+        pairs = [(one.precision, one.target) for one in self.evidence]
+        if len(set(pairs)) != len(pairs):
+            raise ValueError("evidence: a precision and target stand twice")
         if self.card not in self.files:
             raise ValueError(f"card {self.card!r} is not listed in files")
         if self.fixation is not None and self.points is not None:
@@ -225,6 +245,12 @@ class Manifest(_Part):
         if self.points is not None:
             return "points"
         return "maps" if self.fixation is not None else None
+
+    def accepts(self, precision: Precision, target: Target) -> bool:
+        """Whether a precision other than FP32 was measured for a target, or for any, and kept its bounds."""
+        return any(
+            one.accepted for one in self.evidence if one.precision == precision and one.target in ("any", target)
+        )
 
     @property
     def identity(self) -> str:

@@ -73,8 +73,8 @@ def open_engines(
 ) -> EngineSet:
     """Open a bundle's graphs on a device.
 
-    `auto` chooses a GPU where ONNX Runtime can use one and the CPU elsewhere, FP16 on a GPU where the bundle has it and
-    FP32 elsewhere; what is named is had or is an error.
+    `auto` chooses a GPU where ONNX Runtime can use one and the CPU elsewhere; of precisions the fastest that the bundle
+    has evidence for (INT8 on a CPU, FP16 on a GPU), and FP32 without any; what is named is had or is an error.
 
     Raises
     ------
@@ -103,7 +103,9 @@ def open_engines(
 def _choose_precision(bundle: Bundle, device: Device, precision: str) -> Precision:
     available = bundle.precisions("cpu")
     if precision == "auto":
-        preferred: tuple[Precision, ...] = ("fp16", "fp32") if device.kind == "cuda" else ("fp32", "fp16")
+        faster: Precision = "int8" if device.kind == "cpu" else "fp16"
+        proven: tuple[Precision, ...] = (faster,) if bundle.manifest.accepts(faster, "cpu") else ()
+        preferred: tuple[Precision, ...] = (*proven, "fp32", "fp16")
     else:
         preferred = tuple(known for known in PRECISIONS if known == precision)
     for choice in preferred:

@@ -91,6 +91,12 @@ class ExpressionStage(Settings):
         le=1,
         description="how far rare classes are favoured: 0 as they come, 1 as if all were equally frequent",
     )
+    distilled: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="share of each target that is what the encoder of the expressions stage before said of the picture",
+    )
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the weights' moving average; 0 averages nothing")
     patience: int = Field(15, ge=1, description="epochs without a better validation loss after which to stop")
 
@@ -142,6 +148,9 @@ class Configuration(Settings):
             raise ValueError(f"classes: {', '.join(unknown)} unknown; known are {', '.join(EXPRESSIONS)}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: each may stand only once")
+        first = next((stage for stage in self.stages if isinstance(stage, ExpressionStage)), None)
+        if first is not None and first.distilled:
+            raise ValueError("distilled: the first stage of kind expressions has no earlier encoder to learn from")
         return self
 
     @property

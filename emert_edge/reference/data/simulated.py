@@ -53,6 +53,7 @@ __all__ = [
     "SPLITS",
     "FaceBank",
     "SimulatedSessions",
+    "gather_faces",
     "jittered_box",
     "load_simulated",
     "make_faces",
@@ -205,6 +206,20 @@ def read_faces(source: FaceSource, seed: int, classes: Sequence[str], spec: Face
         source.path, classes, spec.size, images=source.images, image_column=source.image_column,
         label_column=source.label_column, names=source.names, where=source.where,
     )  # fmt: skip
+
+
+def _state(source: FaceSource) -> tuple[float, int] | None:
+    """What tells that a source's files have changed."""
+    if isinstance(source, DrawnFaces) or not source.path.exists():
+        return None
+    state = source.path.stat()
+    return state.st_mtime, state.st_size
+
+
+def gather_faces(source: FaceSource, seed: int, classes: Sequence[str], spec: FaceInput, folder: Path) -> FaceImages:
+    """As `read_faces`, kept in `folder` for as long as source, seed, classes and crops stay what they are."""
+    key = hashlib.sha256(repr((source, _state(source), seed, tuple(classes), spec)).encode()).hexdigest()[:16]
+    return cached_faces(folder / f"faces-{key}.npz", lambda: read_faces(source, seed, classes, spec))
 
 
 @dataclass(frozen=True)
@@ -519,25 +534,13 @@ def load_simulated(
     return _cached(folder / f"simulated-{key}.npz", make)
 
 
-def _state(source: FaceSource) -> tuple[float, int] | None:
-    """What tells that a source's files have changed."""
-    if isinstance(source, DrawnFaces) or not source.path.exists():
-        return None
-    state = source.path.stat()
-    return state.st_mtime, state.st_size
-
-
 def _bank(source: SimulatedSessions, run: _Run, folder: Path, report: Report) -> FaceBank | None:
     if not source.faces:
         return None
     parts = []
     for face in source.faces:
         report(f"faces of the sessions: {getattr(face, 'path', face.kind)}")
-        key = hashlib.sha256(repr((face, _state(face), run.seed, run.classes, run.face)).encode()).hexdigest()[:16]
-        pictures = cached_faces(
-            folder / f"session-faces-{key}.npz",
-            lambda face=face: read_faces(face, run.seed, run.classes, run.face),  # type: ignore[misc]
-        )
+        pictures = gather_faces(face, run.seed, run.classes, run.face, folder)
         if source.held_out:
             pictures = pictures[stratified_split(pictures.labels, source.held_out, run.seed)[1]]
         parts.append(pictures)

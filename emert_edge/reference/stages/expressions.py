@@ -4,6 +4,9 @@ The recipe is for small noisy sets such as FER2013 (48 × 48, about a third of t
 augmentation, mixup (arXiv 1710.09412), label smoothing, SGD with one cosine, and a moving average of the weights, which
 is what is validated and kept. Rare classes are favoured by logit adjustment (arXiv 2007.07314): the logarithm of the
 classes' frequencies, times `balance`, is added to the logits in the loss and left away afterwards.
+
+A second stage may distil the first (arXiv 1805.04770): part of each target is what the encoder said of the picture
+before the stage began, which tells a disputed label from a clear one.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class ExpressionTask(lightning.LightningModule):
         stage = self.stage
         generator = chance_of(self.seed, self.current_epoch, index, self.global_rank)
         x = augment_crops(batch["crops"], generator, covered=stage.covered).to(memory_format=torch.channels_last)
-        target = F.one_hot(batch["labels"], len(self.prior)).float()
+        target = batch["targets"]
         if stage.mixup > 0:
             beta = torch.distributions.Beta(stage.mixup, stage.mixup)
             share = float(beta.sample())
@@ -101,16 +104,26 @@ class ExpressionTask(lightning.LightningModule):
 
 
 class FaceBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Whole batches of pictures by number; a new order each epoch."""
+    """Whole batches of pictures by number.
 
-    def __init__(self, faces: FaceImages) -> None:
-        self.faces = faces
+    Parameters
+    ----------
+    faces : FaceImages
+    targets : array, optional
+        (pictures, classes) float32: the shares of the classes that training aims at; without it a batch has none.
+    """
+
+    def __init__(self, faces: FaceImages, targets: npt.NDArray[np.float32] | None = None) -> None:
+        self.faces, self.targets = faces, targets
 
     def __len__(self) -> int:
         return len(self.faces)
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        return {
+        batch = {
             "crops": torch.from_numpy(self.faces.crops[chosen]),
             "labels": torch.from_numpy(self.faces.labels[chosen]),
         }
+        if self.targets is not None:
+            batch["targets"] = torch.from_numpy(self.targets[chosen])
+        return batch

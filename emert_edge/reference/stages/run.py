@@ -21,6 +21,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from emert_edge.errors import EmertError
 from emert_edge.eye import FEATURE_NAMES
@@ -28,9 +29,9 @@ from emert_edge.reference.assessment.temperature import fit_temperature
 from emert_edge.reference.checkpoint import load_checkpoint, save_checkpoint
 from emert_edge.reference.configuration import Configuration, ExpressionStage, ReactionStage, SessionStage
 from emert_edge.reference.data.emer import EmerSessions, load_emer
-from emert_edge.reference.data.faces import DrawnFaces, FaceImages, cached_faces, stratified_split
+from emert_edge.reference.data.faces import DrawnFaces, FaceImages, stratified_split
 from emert_edge.reference.data.sessions import TableSessions, load_sessions
-from emert_edge.reference.data.simulated import load_simulated, read_faces
+from emert_edge.reference.data.simulated import gather_faces, load_simulated
 from emert_edge.reference.data.windows import (
     EYE_CLIP,
     UNKNOWN,
@@ -68,14 +69,9 @@ def load_faces(
     kept: list[FaceImages] = []
     photographs: list[FaceImages] = []
     drawings: list[FaceImages] = []
-    for index, source in enumerate(stage.data):
+    for source in stage.data:
         report(f"faces: {getattr(source, 'path', source.kind)}")
-        faces = cached_faces(
-            folder / f"faces-{index}.npz",
-            lambda source=source: read_faces(  # type: ignore[misc]
-                source, configuration.seed, configuration.classes, configuration.face
-            ),
-        )
+        faces = gather_faces(source, configuration.seed, configuration.classes, configuration.face, folder)
         learnt, held = stratified_split(faces.labels, stage.validation, configuration.seed)
         kept.append(faces[learnt])
         (drawings if isinstance(source, DrawnFaces) else photographs).append(faces[held])
@@ -139,6 +135,8 @@ def train_expressions(
 ) -> dict[str, float]:
     """Train the model's face encoder in place, or take up the run that lies in `folder`.
 
+    Where the stage distils, the encoder as it comes in is the teacher of what it becomes.
+
     Returns
     -------
     dict of str to float
@@ -149,8 +147,14 @@ def train_expressions(
         content = load_checkpoint(final)
         model.face_encoder.load_state_dict(content["face_encoder"])
         return dict(content["figures"])
-    loader = batches(FaceBatches(learnt), len(learnt), stage.batch, configuration.seed)
-    frequencies = np.bincount(learnt.labels, minlength=len(configuration.classes)) / len(learnt)
+    count = len(configuration.classes)
+    frequencies = np.bincount(learnt.labels, minlength=count) / len(learnt)
+    targets = np.eye(count, dtype=np.float32)[learnt.labels]
+    if stage.distilled:
+        report(f"face encoder: asking the teacher about {len(learnt)} pictures")
+        taught = face_encoding(model)(learnt.crops)[1] + stage.balance * np.log(np.maximum(frequencies, 1e-6))
+        targets += stage.distilled * (softmax(taught, axis=1).astype(np.float32) - targets)
+    loader = batches(FaceBatches(learnt, targets), len(learnt), stage.batch, configuration.seed)
     task = ExpressionTask(
         model.face_encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         stage, frequencies, stage.epochs * len(loader), configuration.seed,
