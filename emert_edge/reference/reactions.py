@@ -260,6 +260,8 @@ class ReactionModel(nn.Module):
         self.frame_encoder = FrameEncoder(config)
         self.sound_encoder = SoundEncoder(config) if config.audio else None
         counts = [config.frames] + ([config.spans] if config.audio else [])
+        # A deep encoder's tokens grow until they saturate the pooling, which then learns no more.
+        self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in counts)
         self.place = nn.Parameter(0.02 * torch.randn(sum(counts), config.width))
         # Frames and spans both lie evenly over the clip: one sequence in the order of time.
         times = torch.cat([(torch.arange(count) + 0.5) / count for count in counts])
@@ -298,7 +300,8 @@ class ReactionModel(nn.Module):
         batch = frames.shape[0]
         _require("frames", frames, (batch, config.frames, 3, *config.size))
         _require("frame_mask", frame_mask, (batch, config.frames))
-        tokens, present = [_encoded(self.frame_encoder, frames, frame_mask, config.width)], [frame_mask > 0.5]
+        tokens = [self.norms[0](_encoded(self.frame_encoder, frames, frame_mask, config.width))]
+        present = [frame_mask > 0.5]
         if self.sound_encoder is None:
             if audio is not None:
                 raise ValueError("audio was given to a model that only sees; configure it with audio=True")
@@ -311,7 +314,7 @@ class ReactionModel(nn.Module):
             assert audio_mask is not None
             _require("audio", audio, (batch, config.spans, config.mel_bins, config.span_frames))
             _require("audio_mask", audio_mask, (batch, config.spans))
-            tokens.append(_encoded(self.sound_encoder, audio, audio_mask, config.width))
+            tokens.append(self.norms[1](_encoded(self.sound_encoder, audio, audio_mask, config.width)))
             present.append(audio_mask > 0.5)
         there = torch.cat(present, 1)[:, self.order]
         sequence = (torch.cat(tokens, 1) + self.place)[:, self.order]

@@ -19,6 +19,7 @@ from emert_edge.reference.data.faces import DrawnFaces, FaceImages, FolderFaces,
 from emert_edge.reference.data.simulated import (
     FaceBank,
     SimulatedSessions,
+    gather_faces,
     load_simulated,
     make_faces,
     make_session_data,
@@ -212,6 +213,15 @@ def test_only_pictures_that_an_encoder_did_not_learn_from_play(tmp_path: Path, m
     assert bank is not None
     assert set(np.unique(bank.pictures.crops)).isdisjoint(set(np.unique(learnt.crops)))
     assert len(bank.pictures) + len(learnt) == 42
+
+
+def test_pictures_are_kept_by_what_they_are(tmp_path: Path) -> None:
+    few, more = (DrawnFaces(kind="drawn", count=count) for count in (7, 14))
+    for source in (few, more, few):
+        assert len(gather_faces(source, 3, EXPRESSIONS, FACE, tmp_path)) == source.count
+    assert len(list(tmp_path.iterdir())) == 2
+    other = gather_faces(few, 4, EXPRESSIONS, FACE, tmp_path)
+    assert not np.array_equal(other.crops, gather_faces(few, 3, EXPRESSIONS, FACE, tmp_path).crops)
 
 
 def test_a_card_can_say_what_they_are() -> None:

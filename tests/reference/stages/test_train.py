@@ -18,9 +18,12 @@ import torch
 from emert_edge.cli.app import run_command_line
 from emert_edge.errors import EmertError
 from emert_edge.reference.checkpoint import load_model
-from emert_edge.reference.configuration import read_configuration
+from emert_edge.reference.configuration import ExpressionStage, read_configuration
+from emert_edge.reference.data.faces import FaceImages
+from emert_edge.reference.emert import Emert
 from emert_edge.reference.stages.batches import BatchNumbers
-from emert_edge.reference.stages.run import split_sessions, train
+from emert_edge.reference.stages.fitting import threads_of
+from emert_edge.reference.stages.run import load_faces, split_sessions, train, train_expressions
 
 TINY = """
 name: tiny
@@ -113,6 +116,31 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tiny_run: tuple[Path, Pa
         assert held == pytest.approx(figures[1][stage], abs=1e-6)
 
 
+def test_a_teacher_that_is_all_of_the_target_makes_labels_indifferent(tmp_path: Path) -> None:
+    file = tmp_path / "taught.yaml"
+    taught = (
+        "  - {kind: expressions, data: [{kind: drawn, count: 84}], epochs: 1, batch: 16, balance: 0, distilled: 1}\n"
+    )
+    file.write_text(TINY.replace("  - kind: sessions", taught + "  - kind: sessions"))
+    configuration = read_configuration(file)
+    _, stage, _ = configuration.stages
+    assert isinstance(stage, ExpressionStage)
+    learnt, held = load_faces(configuration, stage, tmp_path / "data")
+    wrong = FaceImages(learnt.crops, np.roll(learnt.labels, 1))
+
+    def trained(faces: FaceImages, share: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        model = Emert(configuration.model_config_of())
+        with threads_of(configuration.trainer):
+            told = stage.model_copy(update={"distilled": share})
+            folder = tmp_path / f"{share}-{faces is wrong}"
+            train_expressions(configuration, told, model, faces, held, folder)
+        return model.face_encoder.classify[-1].weight.detach()
+
+    assert torch.equal(trained(learnt, 1.0), trained(wrong, 1.0))
+    assert not torch.equal(trained(learnt, 0.5), trained(wrong, 0.5))
+
+
 def test_a_finished_run_is_not_trained_again(tiny_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     file, run = tiny_run
     before = (run / "model.pt").stat().st_mtime_ns
@@ -168,6 +196,7 @@ def test_validation_sees_every_row_once() -> None:
             "NO_SUCH_VARIABLE",
         ),
         (("name: tiny", "name: [a"), "YAML"),
+        (("averaging: 0.9", "distilled: 0.3"), "no earlier encoder"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_named(
