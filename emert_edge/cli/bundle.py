@@ -64,6 +64,10 @@ def show(bundle: Which = None, as_json: Json = False) -> None:
         typer.echo(
             f"graph       {graph.role:17} {graph.precision:5} {graph.target:9} {graph.file} ({size / 1e6:.2f} MB)"
         )
+    for one in manifest.evidence:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in one.figures.items())
+        verdict = "accepted" if one.accepted else "refused"
+        typer.echo(f"evidence    {one.precision:5} {one.target:9} {verdict} on {one.data} ({one.samples}): {figures}")
     typer.echo("")
     typer.echo(opened.card)
 

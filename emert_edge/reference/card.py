@@ -65,7 +65,7 @@ def data_lines(configuration: Configuration) -> tuple[str, ...]:
                     lines.append(f"face encoder: {source.path.name} ({source.licence})")
         elif isinstance(stage, SessionStage):
             lines.append(f"fusion and heads: {stage.data.describe()}")
-    return tuple(lines)
+    return tuple(dict.fromkeys(lines))  # two stages may learn from one source
 
 
 def _kinds(configuration: Configuration) -> tuple[bool, bool]:

@@ -11,7 +11,7 @@ import pytest
 import emert_edge.engines.device as device_module
 from emert_edge import BundleCorrupt, BundleIncompatible, DeviceUnavailable, EngineError, Recognizer
 from emert_edge.bundle import Bundle, open_bundle, write_bundle
-from emert_edge.bundle.manifest import FileEntry, Graph, Labels, Manifest, Training
+from emert_edge.bundle.manifest import Evidence, FileEntry, Graph, Labels, Manifest, Training
 from emert_edge.engines import Device, open_engines, tensor_shapes
 from emert_edge.engines.device import default_threads, parse_device
 from emert_edge.engines.onnx_runtime import OnnxRuntimeEngine
@@ -229,3 +229,43 @@ def test_a_bundle_trained_on_other_features_is_refused(bundle: Bundle, tmp_path:
     )
     with pytest.raises(BundleIncompatible, match="brow_height"):
         Recognizer(other)
+
+
+@pytest.mark.parametrize(("accepted", "expected"), [(None, "fp32"), (False, "fp32"), (True, "int8")])
+def test_auto_takes_a_faster_precision_by_evidence_alone(
+    bundle: Bundle, accepted: bool | None, expected: str, tmp_path: Path
+) -> None:
+    """The INT8 graph is the FP32 one under another name: what counts here is what the manifest says of it."""
+    manifest = bundle.manifest
+    plain = [graph for graph in manifest.graphs if graph.precision == "fp32"]
+    quantised = Graph(role="face_encoder", precision="int8", target="cpu", file="face_encoder.int8.cpu.onnx")
+    told = Evidence(
+        precision="int8", target="cpu", data="pictures", samples=9, labelled=True, figures={"agreement": 0.99},
+        accepted=bool(accepted),
+    )  # fmt: skip
+    files = {name: bundle.read(name) for name in manifest.files}
+    files[quantised.file] = bundle.read(bundle.graph("face_encoder", "fp32", "cpu").file)
+    changed = manifest.model_copy(
+        update={
+            "graphs": (*plain, quantised),
+            "evidence": () if accepted is None else (told,),
+            "files": {name: FileEntry(sha256="0" * 64, size=0) for name in files},
+        }
+    )
+    made = write_bundle(tmp_path / "made", changed, files)
+    assert made.manifest.evidence == changed.evidence
+    with Recognizer(made, device="cpu") as recognizer:
+        assert recognizer.precision == expected
+    with Recognizer(made, device="cpu", precision="int8") as recognizer:
+        assert recognizer.precision == "int8"
+        assert recognizer.describe()["engines"][0]["file"] == quantised.file
+
+
+def test_evidence_stands_once_for_each_precision_and_target(bundle: Bundle) -> None:
+    one = Evidence(precision="fp16", data="pictures", samples=1, labelled=False, figures={}, accepted=True)
+    content = bundle.manifest.model_dump() | {"evidence": (one, one)}
+    with pytest.raises(ValueError, match="stand twice"):
+        Manifest.model_validate(content)
+    both = bundle.manifest.model_copy(update={"evidence": (one,)})
+    assert both.accepts("fp16", "tensorrt")
+    assert not both.accepts("int8", "cpu")
