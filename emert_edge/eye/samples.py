@@ -8,6 +8,8 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from emert_edge.eye.growing import GrowingArray
+
 __all__ = ["ARRAY_NAMES", "GazeSamples"]
 
 Float32Array = npt.NDArray[np.float32]
@@ -34,6 +36,7 @@ _PUPIL_UNITS = ("mm", "px", "au", None)
 _LABELS = ("pupil_unit", "space", "size_px", "clock")
 _NAN = np.array(np.nan, dtype=np.float32)
 _INT64 = np.iinfo(np.int64)
+_RATE_SAMPLES = 1 << 20  # so many times are looked at together, and tell the usual step
 
 
 def _frozen(array: Array) -> Array:
@@ -249,16 +252,27 @@ class GazeSamples:
         """Samples a second, measured: the mean of the steps in time that are no gaps (at most four times the median).
 
         Steps back in time don't count (where they are many the times are sorted first), and samples of one time count
-        as samples. None where no two times differ.
+        as samples. None where no two times differ. (Of over two million steps, evenly spread ones tell the median.)
         """
-        steps = np.diff(self.t_ns)
-        if (steps < 0).sum() > 0.25 * steps.size:
-            steps = np.diff(np.sort(self.t_ns))
+        times = self.t_ns
+        count = times.shape[0] - 1
+        if (times[1:] < times[:-1]).sum() > 0.25 * count:
+            times = np.sort(times)
+        every = max(count // _RATE_SAMPLES, 0) | 1  # odd: times that come twice must not hide all steps
+        steps = times[1::every] - times[:-1:every]
+        if not (steps > 0).any():
+            steps = np.diff(times)
         forward = steps[steps > 0]
         if not forward.size:
             return None
-        usual = steps[(steps >= 0) & (steps <= 4.0 * float(np.median(forward)))]
-        return float(usual.size * 1e9 / float(usual.sum(dtype=np.float64)))
+        longest = 4.0 * float(np.median(forward))
+        number, total = 0, 0.0
+        for first in range(0, count, _RATE_SAMPLES):
+            steps = np.diff(times[first : first + _RATE_SAMPLES + 1])
+            usual = steps[(steps >= 0) & (steps <= longest)]
+            number += usual.size
+            total += float(usual.sum(dtype=np.float64))
+        return float(number * 1e9 / total)
 
     def part(self, first: int, last: int) -> GazeSamples:
         """The samples from `first` up to, not including, `last`, by place; without a copy."""
@@ -306,29 +320,38 @@ class GazeSamples:
     def concatenate(pieces: Iterable[GazeSamples]) -> GazeSamples:
         """One after the other. A label (unit, space, size, clock) that some pieces state holds for all.
 
+        Pieces are taken one at a time: of an iterator's none is kept, and little more memory is needed than the result
+        takes.
+
         Raises
         ------
         ValueError
             If two pieces state different labels.
         """
-        parts = list(pieces)
-        if not parts:
-            return GazeSamples(t_ns=np.empty(0, dtype=np.int64))
-        labels: dict[str, Any] = {}
-        for label in _LABELS:
-            stated = {getattr(part, label) for part in parts} - {None}
-            if len(stated) > 1:
-                raise ValueError(f"pieces differ in {label}: {', '.join(sorted(map(repr, stated)))}")
-            labels[label] = stated.pop() if stated else None
-        length = sum(len(part) for part in parts)
-        arrays: dict[str, Float32Array] = {}
-        for name in ARRAY_NAMES:
-            columns = [getattr(part, name) for part in parts]
-            absent = all(column.strides == (0,) and np.isnan(column[0]) for column in columns if len(column))
-            arrays[name] = np.broadcast_to(_NAN, (length,)) if absent else _frozen(np.concatenate(columns))
-        times = np.asarray(_frozen(np.concatenate([part.t_ns for part in parts])))
+        times = GrowingArray(np.int64)
+        columns: dict[str, GrowingArray] = {}
+        labels: dict[str, Any] = dict.fromkeys(_LABELS)
+        for piece in pieces:
+            for label, known in labels.items():
+                stated = getattr(piece, label)
+                if None not in (known, stated) and known != stated:
+                    raise ValueError(f"pieces differ in {label}: {', '.join(sorted(map(repr, (known, stated))))}")
+                labels[label] = stated if known is None else known
+            for name in ARRAY_NAMES:
+                column = getattr(piece, name)
+                if len(piece) and column.strides == (0,) and np.isnan(column[0]):
+                    if name in columns:
+                        columns[name].repeat(np.nan, len(piece))
+                    continue
+                if name not in columns:
+                    columns[name] = GrowingArray(np.float32)
+                    columns[name].repeat(np.nan, len(times))
+                columns[name].extend(column)
+            times.extend(piece.t_ns)
+        nothing = np.asarray(np.broadcast_to(_NAN, (len(times),)))
+        arrays = {name: _frozen(columns[name].array()) if name in columns else nothing for name in ARRAY_NAMES}
         made = object.__new__(GazeSamples)
-        made._set(times, arrays, **labels)
+        made._set(_frozen(times.array()), arrays, **labels)  # type: ignore[arg-type]
         return made
 
 
