@@ -15,7 +15,7 @@ import numpy.typing as npt
 from emert_edge import __version__
 from emert_edge.asynchronous import off_thread
 from emert_edge.bundle import Bundle, open_bundle
-from emert_edge.bundle.manifest import Manifest
+from emert_edge.bundle.manifest import FaceInput, Manifest
 from emert_edge.engines import Engine, EngineSet, open_engines
 from emert_edge.errors import BundleIncompatible, EngineError
 from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
@@ -27,7 +27,7 @@ from emert_edge.live import LiveEstimates, Policy, check_policy
 from emert_edge.replay import replay_estimates
 from emert_edge.session import EyeTokens, Session, Token, Window, plane_order
 
-__all__ = ["Recognizer"]
+__all__ = ["Recognizer", "write_whole_faces"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -383,19 +383,10 @@ class Recognizer:
             if labels.expression is None or "expression_logits" not in engine.outputs:
                 raise BundleIncompatible(f"{self._bundle.path}: no expression head on single faces in this bundle")
             temperature = self._bundle.manifest.temperature.get("face_expression", 1.0)
-            order = plane_order(color, spec.color)
             result = np.empty((len(faces), len(labels.expression)), np.float32)
             for first in range(0, len(faces), engine.max_batch):
                 part = faces[first : first + engine.max_batch]
-                for row, image in enumerate(part):
-                    crop_normalize_into(
-                        engine.inputs["frame"][row],
-                        image,
-                        whole_affine(image.shape[:2], spec.size),
-                        spec.mean,
-                        spec.std,
-                        color=order,
-                    )
+                write_whole_faces(engine.inputs["frame"], part, spec, color=color)
                 engine.run(len(part))
                 logits = engine.outputs["expression_logits"][: len(part)]
                 result[first : first + len(part)] = softmax(logits, temperature)
@@ -422,6 +413,27 @@ class Recognizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def write_whole_faces(
+    rows: FloatArray, images: Sequence[npt.NDArray[np.uint8]], spec: FaceInput, *, color: str = "bgr"
+) -> None:
+    """Write pictures that are all face into the first rows of a face encoder's input.
+
+    Parameters
+    ----------
+    rows
+        `(batch, 3, height, width)` float32.
+    images
+        `(H, W, 3)` uint8 each, at most as many as there are rows.
+    spec
+        The bundle's.
+    color
+        "bgr" or "rgb": what the pictures are.
+    """
+    order = plane_order(color, spec.color)
+    for row, image in zip(rows, images, strict=False):
+        crop_normalize_into(row, image, whole_affine(image.shape[:2], spec.size), spec.mean, spec.std, color=order)
 
 
 def _refuse_fixation(token: Token, write: Callable[[FloatArray], None]) -> None:

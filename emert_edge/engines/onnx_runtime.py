@@ -32,6 +32,9 @@ class OnnxRuntimeEngine:
         Rows of the preallocated buffers.
     shapes
         Shape of one row by tensor name, for checking the graph against the manifest.
+    exact
+        Compute Q/DQ pairs as they are written, in float: what a board computes of a graph that was placed for it, where
+        the kernels of this CPU would quantise biases too and saturate.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class OnnxRuntimeEngine:
         threads: int,
         max_batch: int,
         shapes: Mapping[str, tuple[int, ...]],
+        exact: bool = False,
     ) -> None:
         import onnxruntime
 
@@ -55,6 +59,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # A device has other work to do: idle threads sleep instead of spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if exact:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         providers: list[Any] = ["CPUExecutionProvider"]
         if device.kind == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))

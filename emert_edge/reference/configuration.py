@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -33,6 +33,7 @@ __all__ = [
     "SessionStage",
     "face_input",
     "read_configuration",
+    "read_settings",
 ]
 
 #: A square crop's side over the side of the canonical box: FER2013's pictures are cut about so.
@@ -169,6 +170,8 @@ class Configuration(Settings):
         )  # fmt: skip
 
 
+S = TypeVar("S", bound=Settings)
+
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -201,6 +204,43 @@ def _with_paths(value: Any, base: Path) -> Any:
     return value
 
 
+def read_settings(file: Path, kind: type[S], name: str) -> S:
+    """Read and check settings from YAML; `${NAME}` and paths are resolved as in a configuration.
+
+    Parameters
+    ----------
+    kind : type of Settings
+        What the file must hold.
+    name : str
+        What that is called in messages.
+
+    Raises
+    ------
+    EmertError
+        If the file is missing, is not YAML, or says something that the settings cannot be; names the setting.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EmertError(f"{file}: there is no such {name}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise EmertError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise EmertError(f"{file}: not a {name} (its top level must be settings, `name: value`)")
+    try:
+        checked = kind.model_validate(_resolved(content, file))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or name}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        )
+        raise EmertError(f"{file}: {faults}") from error
+    located: S = _with_paths(checked, file.parent)
+    return located
+
+
 def read_configuration(file: Path) -> Configuration:
     """Read and check a run's YAML.
 
@@ -209,23 +249,4 @@ def read_configuration(file: Path) -> Configuration:
     EmertError
         If the file is missing, is not YAML, or says something that a run cannot be; names the setting and the line.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EmertError(f"{file}: there is no such configuration") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise EmertError(f"{file}: not readable as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise EmertError(f"{file}: not a configuration (its top level must be settings, `name: value`)")
-    try:
-        checked = Configuration.model_validate(_resolved(content, file))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'configuration'}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
-        )
-        raise EmertError(f"{file}: {faults}") from error
-    located: Configuration = _with_paths(checked, file.parent)
-    return located
+    return read_settings(file, Configuration, "configuration")

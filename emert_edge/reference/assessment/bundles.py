@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from emert_edge.bundle.bundle import Bundle
+from emert_edge.bundle.manifest import FaceInput
 from emert_edge.engines import Engine, EngineSet
 from emert_edge.errors import BundleIncompatible
 from emert_edge.eye import FEATURE_NAMES
 from emert_edge.reference.assessment.predictions import PUBLISHED_BATCH, Ablation, Predictions, collect
 from emert_edge.reference.data.windows import SessionData, WindowBatch, Windows, window_index
 
-__all__ = ["BundleModel"]
+__all__ = ["BundleModel", "normalised_crops"]
 
 Array = npt.NDArray[np.float32]
 
@@ -80,12 +81,8 @@ class BundleModel:
         return _ManifestScale(eye.features, np.asarray(eye.mean), np.asarray(eye.std), eye.clip)
 
     def _encode_faces(self, session: SessionData) -> Array:
-        spec = self._manifest.face
-        mean, std = (np.asarray(value, np.float32)[:, None, None] for value in (spec.mean, spec.std))
-        frames = (session.crops.astype(np.float32) / 255 - mean) / std
-        if spec.color == "bgr":
-            frames = frames[:, ::-1]
-        return _run(self._engines.face_encoder, {"frame": np.asarray(frames, np.float32)})["face_token"]
+        frames = normalised_crops(session.crops, self._manifest.face)
+        return _run(self._engines.face_encoder, {"frame": frames})["face_token"]
 
     def _answer(self, batch: WindowBatch) -> dict[str, Array]:
         held = {name: tensor.numpy() for name, tensor in batch._asdict().items()}
@@ -118,6 +115,13 @@ class BundleModel:
             self._answer, self.windows, batch_size, ablation=ablation, eye_share=eye_share, classes=self.classes
         )
         return answered.with_temperature(self._manifest.temperature)
+
+
+def normalised_crops(crops: npt.NDArray[np.uint8], spec: FaceInput) -> Array:
+    """Crops of sessions, `(n, 3, H, W)` RGB planes in [0, 255], as a bundle's face encoder takes them."""
+    mean, std = (np.asarray(value, np.float32)[:, None, None] for value in (spec.mean, spec.std))
+    frames = (crops.astype(np.float32) / 255 - mean) / std
+    return np.ascontiguousarray(frames[:, ::-1] if spec.color == "bgr" else frames)
 
 
 class _ManifestScale:
