@@ -6,37 +6,45 @@ bytes, and a column is gathered into one fixed-width array of bytes.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from emert_edge.errors import GazeFormatError, SourceError
+from emert_edge.errors import GazeFormatError
+from emert_edge.sources.text_lines import TextLines
 
-__all__ = ["Block", "DelimitedText"]
+__all__ = ["Block", "DelimitedText", "Table", "gathered"]
 
 BytesArray = npt.NDArray[np.bytes_]
 
-_BLOCK_BYTES = 4 << 20
-_LONGEST_LINE = 32 << 20
 _WIDEST_NUMBER = 64  # bytes; the longest that a tracker writes has 24
 _QUOTED_ROWS = 8192
 _EXACT_DIGITS = 18  # whole numbers of so many digits fit int64
 _NUMBER_BYTES = np.zeros(256, dtype=np.bool_)
 _NUMBER_BYTES[[0, *b"0123456789+-.eE"]] = True
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: it begins with the same two bytes
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
+
+
+class Table(Protocol):
+    """What holds cells in rows and columns: delimited text, or a workbook's sheet."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def header(self) -> list[str]: ...
+
+    @property
+    def encoding(self) -> str: ...
+
+    def column(self, name: str) -> int: ...
+
+    def blocks(self, places: Sequence[int]) -> Iterator[Block]: ...
 
 
 class DelimitedText:
@@ -57,17 +65,8 @@ class DelimitedText:
 
     def __init__(self, path: Path, *, delimiter: str | None = None) -> None:
         self.path = path
-        with _opened(path) as file:
-            start = file.read(4096)
-        if not start:
-            raise GazeFormatError(f"{path}: the file is empty; export the recording anew")
-        self._mark = 0
-        self.encoding = _encoding(start)
-        for mark, encoding in _BOMS:
-            if start.startswith(mark):
-                self.encoding, self._mark = encoding, len(mark)
-                break
-        raw = next(self._lines_of_blocks(), None)
+        self._lines = TextLines(path)
+        raw = next(self._lines.blocks(), None)
         if raw is None:
             raise GazeFormatError(f"{path}: the file holds no text")
         text, self._header_line = raw
@@ -79,10 +78,15 @@ class DelimitedText:
         try:
             line = header.decode("utf-8")
         except UnicodeDecodeError:
-            self.encoding = "cp1252"
+            self._lines.encoding = "cp1252"
             line = header.decode("cp1252", errors="replace")
         self.delimiter = delimiter or max("\t;,", key=line.count)
         self.header = self._split_header(line)
+
+    @property
+    def encoding(self) -> str:
+        """The text's encoding, as found."""
+        return self._lines.encoding
 
     def _split_header(self, line: str) -> list[str]:
         if '"' in line and self.delimiter != "\t":
@@ -103,12 +107,7 @@ class DelimitedText:
         GazeFormatError
             If there is none, or more than one.
         """
-        places = [place for place, held in enumerate(self.header) if held == name]
-        if not places:
-            raise GazeFormatError(f"{self.path}: there is no column {name!r}; there are {listed(self.header)}")
-        if len(places) > 1:
-            raise GazeFormatError(f"{self.path}: {len(places)} columns are called {name!r}; which one is meant?")
-        return places[0]
+        return column_of(self, name)
 
     def blocks(self, places: Sequence[int]) -> Iterator[Block]:
         """The rows after the header, a block at a time, with the cells of the columns at `places`.
@@ -118,7 +117,7 @@ class DelimitedText:
         GazeFormatError
             For a row with too few or too many cells, NUL bytes, an unclosed quote, an endless line; with the line.
         """
-        blocks = self._lines_of_blocks()
+        blocks = self._lines.blocks()
         for text, line in blocks:
             if line == 1:  # the block with the header
                 skip = len(text) - len(text.lstrip(b"\n"))
@@ -146,47 +145,6 @@ class DelimitedText:
             at = line + text[: again + 1].count(b"\n")
             raise GazeFormatError(f"{self.path}, line {at}: the header again; are these two recordings in one file?")
 
-    def _lines_of_blocks(self) -> Iterator[tuple[bytes, int]]:
-        """Blocks of whole lines as UTF-8 with \\n between lines, and the number of each block's first line."""
-        line, rest = 1, b""
-        for piece in self._decoded():
-            piece = rest + piece
-            # A carriage return at the very end may have its line feed in the next piece.
-            end = piece.rfind(b"\n")
-            if end < 0:
-                if len(piece) > _LONGEST_LINE:
-                    raise GazeFormatError(f"{self.path}, line {line}: the line does not end within {len(piece)} bytes")
-                rest = piece
-                continue
-            rest = piece[end + 1 :]
-            whole = piece[: end + 1].replace(b"\r\n", b"\n")
-            yield whole, line
-            line += whole.count(b"\n")
-        if rest:
-            yield rest.removesuffix(b"\r"), line
-
-    def _decoded(self) -> Iterator[bytes]:
-        """The file's bytes after its mark, as UTF-8 where it says that it is another Unicode form."""
-        with _opened(self.path) as file:
-            file.seek(self._mark)
-            if self.encoding in ("utf-8", "cp1252"):
-                while piece := file.read(_BLOCK_BYTES):
-                    yield piece
-                return
-            decoder = codecs.getincrementaldecoder(self.encoding)()
-            read = self._mark
-            while True:
-                raw = file.read(_BLOCK_BYTES)
-                try:
-                    piece = decoder.decode(raw, final=not raw).encode("utf-8")
-                except UnicodeError as error:
-                    raise GazeFormatError(f"{self.path}: not {self.encoding} near byte {read}: {error}") from None
-                if piece:
-                    yield piece
-                if not raw:
-                    return
-                read += len(raw)
-
     def _ragged(self, line: int, cells: int, last: bool) -> GazeFormatError:
         hint = "; the file seems to be cut off" if last and cells < len(self.header) else ""
         return GazeFormatError(f"{self.path}, line {line}: {cells} cells where the header has {len(self.header)}{hint}")
@@ -211,11 +169,15 @@ class DelimitedText:
             at = int(wrong[0])
             raise self._ragged(int(lines[at]), int(number[at]) + 1, whole is not text and at == ends.size - 1)
         table = marks.reshape(ends.size, len(self.header) - 1)
+        quoted = b'"' in text
         cells = {}
         for place in places:
             begin = starts if place == 0 else table[:, place - 1] + 1
             end = ends if place == len(self.header) - 1 else table[:, place]
-            cells[place] = _gathered(data, begin, end)
+            if quoted:
+                bare = (end - begin >= 2) & (data[begin] == ord('"')) & (data[np.maximum(end, 1) - 1] == ord('"'))
+                begin, end = begin + bare, end - bare
+            cells[place] = gathered(data, begin, end)
         return Block(self, lines, cells)
 
     def _quoted(
@@ -265,7 +227,7 @@ class Block:
         The line of the file on which each row begins.
     """
 
-    def __init__(self, table: DelimitedText, lines: npt.NDArray[np.int64], cells: dict[int, BytesArray]) -> None:
+    def __init__(self, table: Table, lines: npt.NDArray[np.int64], cells: dict[int, BytesArray]) -> None:
         self.table = table
         self.lines = lines
         self._cells = cells
@@ -300,7 +262,10 @@ class Block:
         GazeFormatError
             For a cell that is no number; with its place.
         """
-        prepared, plain, empty = _prepared(self._cells[place])
+        cells = self._cells[place]
+        prepared, plain, empty = _prepared(cells)
+        for text in missing:
+            empty |= cells == text.encode()
         prepared[empty] = b"nan"
         odd = np.flatnonzero(~plain & ~empty)
         values: dict[int, float] = {}
@@ -369,6 +334,22 @@ class Block:
         return time
 
 
+def column_of(table: Table, name: str) -> int:
+    """The place of the column of this name.
+
+    Raises
+    ------
+    GazeFormatError
+        If there is none, or more than one.
+    """
+    places = [place for place, held in enumerate(table.header) if held == name]
+    if not places:
+        raise GazeFormatError(f"{table.path}: there is no column {name!r}; there are {listed(table.header)}")
+    if len(places) > 1:
+        raise GazeFormatError(f"{table.path}: {len(places)} columns are called {name!r}; which one is meant?")
+    return places[0]
+
+
 def listed(names: Sequence[str], most: int = 12) -> str:
     """Some names for a message."""
     shown = ", ".join(_shown(name) for name in names[:most])
@@ -383,34 +364,13 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if len(cell) >= 2 and cell[0] == cell[-1] == '"' else cell
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise SourceError(f"{path}: there is no such file; check the path") from None
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def _encoding(start: bytes) -> str:
-    """UTF-16 without a mark shows itself by a NUL at every other place of its (Latin) header."""
-    pairs = len(start) // 2
-    if pairs >= 8:
-        high, low = start[0 : 2 * pairs : 2].count(0), start[1 : 2 * pairs : 2].count(0)
-        if low > 0.8 * pairs and high == 0:
-            return "utf-16-le"
-        if high > 0.8 * pairs and low == 0:
-            return "utf-16-be"
-    return "utf-8"
-
-
-def _gathered(data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> BytesArray:
+def gathered(data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> BytesArray:
     """The cells [begin, end) as one array of bytes. A very wide cell must not make every cell wide."""
     length = end - begin
     width = max(int(length.max()), 1)
     if width > 4 * _WIDEST_NUMBER and width * length.size > 4 * data.size:
         clipped = np.minimum(length, 4 * _WIDEST_NUMBER)  # too long for any number, and still seen to be so
-        return _gathered(data, begin, begin + clipped)
+        return gathered(data, begin, begin + clipped)
     places = begin[:, None] + np.arange(width)
     cells = data[np.minimum(places, data.size - 1)]
     cells[np.arange(width) >= length[:, None]] = 0

@@ -1,45 +1,71 @@
 """Open a gaze recording, whoever's tracker wrote it.
 
-A format is recognised by what a file holds, never by its name. Formats that are known but not read yet are refused
-by name, and so is a file that is not what its caller says.
+A format is recognised by what a file holds, never by its name. What is known to be something else than a gaze
+recording is refused by name, and so is a file that is not what its caller says.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from emert_edge.errors import GazeFormatError, SourceError
-from emert_edge.sources import plain_table, pupil_core, tobii_pro_lab
-from emert_edge.sources.delimited_text import DelimitedText
+from emert_edge.sources import plain_table, pupil_core, tobii_pro_lab, tobii_studio
+from emert_edge.sources.delimited_text import DelimitedText, Table
 from emert_edge.sources.gaze_recording import GazeRecording, GazeSource
 from emert_edge.sources.plain_table import read_columns
+from emert_edge.sources.text_lines import first_bytes
+from emert_edge.sources.workbook import Workbook, is_workbook
 
 __all__ = ["GAZE_FORMATS", "GazeRecording", "GazeSource", "open_gaze", "read_columns"]
 
-_READERS: dict[str, tuple[Callable[[list[str]], bool], Callable[[DelimitedText, str], GazeRecording]]] = {
-    tobii_pro_lab.VENDOR: (tobii_pro_lab.recognises, tobii_pro_lab.read),
-    pupil_core.VENDOR: (pupil_core.recognises, pupil_core.read),
-}
+
+class _Reader(Protocol):
+    """A vendor's module."""
+
+    VENDOR: str
+    TITLE: str
+
+
+class _TableReader(_Reader, Protocol):
+    """One whose recordings are tables, known by their headers."""
+
+    def recognises(self, header: list[str]) -> bool: ...
+
+    def read(self, table: Table, name: str) -> GazeRecording: ...
+
+
+class _FileReader(_Reader, Protocol):
+    """One whose recordings are files of another kind, known by how they begin."""
+
+    def recognises(self, start: bytes) -> bool: ...
+
+    def read(self, path: Path, name: str) -> GazeRecording: ...
+
+
+class _FolderReader(_Reader, Protocol):
+    """One whose recordings are folders, known by what lies in them."""
+
+    def recognises(self, folder: Path) -> bool: ...
+
+    def read(self, path: Path, name: str) -> GazeRecording: ...
+
+
+_TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core)
+_FILES: tuple[_FileReader, ...] = ()
+_FOLDERS: tuple[_FolderReader, ...] = ()
+_READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}
 #: What `open_gaze` takes as `format`.
 GAZE_FORMATS = ("auto", *_READERS, plain_table.VENDOR)
 
-_TITLES = {
-    tobii_pro_lab.VENDOR: "a Tobii Pro Lab export",
-    pupil_core.VENDOR: "a Pupil Core export",
-    plain_table.VENDOR: "a plain table with our names",
-}
-#: Formats that are recognised, to be refused by their name: columns (as patterns) that together give each away.
-_UNREAD_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("a Tobii Studio export", (r"RecordingTimestamp", r"GazePoint(Left|Right)?X \(\w+\)")),
-    ("a Tobii Studio export", (r"RecordingTimestamp", r"StudioVersionRec|GazeEventType|ValidityLeft")),
-    ("a Tobii SDK log", (r"(left|right)_gaze_point_on_display_area(_.*|\[.*)?",)),
-    ("a Pupil Cloud export", (r"timestamp \[ns\]|start timestamp \[ns\]",)),
+#: Tables that lie in a folder under a name of their own.
+_FILES_OF_FOLDERS = (pupil_core.GAZE_FILE,)
+#: Tables of something else than gaze, to be refused by name: columns (as patterns) that together give each away.
+_OTHER_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Pupil Core export of something else than gaze", (r"pupil_timestamp|base_data",)),
-    ("a Gazepoint export", (r"TIME(\(.*\))?|TIMETICK.*", r"[FB]POGX")),
 )
 _REMEDY = "it is not read yet; export it as a plain table and say what its columns are with columns= (--gaze-columns)"
 
@@ -54,9 +80,9 @@ def open_gaze(
     Parameters
     ----------
     path : path
-        A file, or for Pupil Core the folder that holds `gaze_positions.csv`.
-    format : {"auto", "tobii_pro_lab", "pupil_core", "plain"}
-        "auto" recognises the format by the file's content.
+        A file (text may be packed with gzip), or the folder that a vendor's recording is.
+    format : str
+        One of `GAZE_FORMATS`; "auto" recognises the format by the file's content.
     columns : mapping, optional
         For a plain table: what its columns are (`emert_edge.sources.plain_table` has the schema).
 
@@ -70,7 +96,7 @@ def open_gaze(
     GazeFormatError
         If it is in no known format or not in the one named, or a part of it cannot be read: with file, line, column.
     SourceError
-        If there is no such file, or it may not be read.
+        If there is no such file, it may not be read, or what reads it is not installed.
     ValueError, TypeError
         For an unknown `format` or a wrong map.
 
@@ -91,36 +117,54 @@ def open_gaze(
     if columns is not None and format not in ("auto", plain_table.VENDOR):
         raise ValueError(f"columns belong to plain tables; format {format!r} knows its own")
     path = Path(path)
-    file, name = _file_of(path)
-    _refuse_binary(file)
-    delimiter = None
+    if _is_folder(path):
+        for folder_reader in _FOLDERS:
+            if folder_reader.recognises(path):
+                _require(folder_reader, format, path)
+                return folder_reader.read(path, path.resolve().name)
+        path = _file_in(path)
+    elif not path.is_file():
+        raise SourceError(f"{path}: this is no ordinary file")
+    name = f"{path.resolve().parent.name}/{path.name}" if path.name in _FILES_OF_FOLDERS else path.name
+    start = first_bytes(path)
+    for file_reader in _FILES:
+        if file_reader.recognises(start):
+            _require(file_reader, format, path)
+            return file_reader.read(path, name)
+    table = _table(path, start, columns)
     if columns is not None:
-        delimiter = plain_table.ColumnMap.of(columns).delimiter
-    table = DelimitedText(file, delimiter=delimiter)
-    if columns is not None:
-        return plain_table.read(table, name, _checked(columns, table))
-    if format == "auto":
-        for recognises, read in _READERS.values():
-            if recognises(table.header):
-                return read(table, name)
-        if plain_table.recognises(table.header):
-            return plain_table.read(table, name, plain_table.ColumnMap.of(plain_table.own_columns(table.header)))
-        raise _unknown(table)
-    if format == plain_table.VENDOR:
-        if not plain_table.recognises(table.header):
-            raise GazeFormatError(
-                f"{file}: a plain table whose headers are not t_ns, x, y … needs columns= (or --gaze-columns FILE), "
-                f"which says what its columns are{_looks_like(table)}"
-            )
+        return plain_table.read(table, name, plain_table.ColumnMap.of(columns, table.header))
+    for table_reader in _TABLES:
+        if table_reader.recognises(table.header):
+            _require(table_reader, format, path)
+            return table_reader.read(table, name)
+    if plain_table.recognises(table.header):
+        _require(plain_table, format, path)
         return plain_table.read(table, name, plain_table.ColumnMap.of(plain_table.own_columns(table.header)))
-    recognises, read = _READERS[format]
-    if not recognises(table.header):
-        raise GazeFormatError(f"{file}: this is not {_TITLES[format]}{_looks_like(table)}")
-    return read(table, name)
+    raise _unknown(table, format)
 
 
-def _file_of(path: Path) -> tuple[Path, str]:
-    """The file to read, and the recording's name."""
+def _require(reader: _Reader, format: str, path: Path) -> None:
+    """Refuse a recording of one vendor that is said to be another's."""
+    if format in ("auto", reader.VENDOR):
+        return
+    told = f"it looks like {reader.TITLE} (format {reader.VENDOR!r})"
+    if format == plain_table.VENDOR:
+        raise GazeFormatError(f"{path}: {_NO_PLAIN_TABLE}; {told}")
+    raise GazeFormatError(f"{path}: this is not {_title(format)}; {told}")
+
+
+_NO_PLAIN_TABLE = (
+    "a plain table whose headers are not t_ns, x, y … needs columns= (or --gaze-columns FILE), which says what its "
+    "columns are"
+)
+
+
+def _title(format: str) -> str:
+    return plain_table.TITLE if format == plain_table.VENDOR else _READERS[format].TITLE
+
+
+def _is_folder(path: Path) -> bool:
     try:
         is_folder = path.is_dir()
         exists = is_folder or path.exists()
@@ -128,72 +172,47 @@ def _file_of(path: Path) -> tuple[Path, str]:
         raise SourceError(f"{path}: cannot be read: {error}") from None
     if not exists:
         raise SourceError(f"{path}: there is no such file or folder; check the path")
-    if is_folder:
-        inner = path / pupil_core.GAZE_FILE
-        if inner.is_file():
-            return inner, f"{path.resolve().name}/{inner.name}"
-        try:
-            held = sorted(entry.name for entry in path.iterdir())
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if any(re.fullmatch(r"gaze ps\d+\.raw", entry) for entry in held):
-            raise GazeFormatError(f"{path}: this looks like a native Neon recording; {_REMEDY}")
-        if "gaze.csv" in held:
-            raise GazeFormatError(f"{path}: this looks like a Pupil Cloud export; {_REMEDY}")
-        raise GazeFormatError(f"{path}: a folder without {pupil_core.GAZE_FILE}; name the recording's file")
-    if not path.is_file():
-        raise SourceError(f"{path}: this is no ordinary file")
-    if path.name == pupil_core.GAZE_FILE:
-        return path, f"{path.resolve().parent.name}/{path.name}"
-    return path, path.name
+    return is_folder
 
 
-def _refuse_binary(file: Path) -> None:
-    """Known formats that are no delimited text, by their first bytes."""
+def _file_in(folder: Path) -> Path:
+    """The recording's table in a folder."""
     try:
-        with file.open("rb") as opened:
-            start = opened.read(4096)
+        held = {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise SourceError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{folder}: cannot be read: {error.strerror or error}") from None
+    for name in _FILES_OF_FOLDERS:
+        if name in held and (folder / name).is_file():
+            return folder / name
+    raise GazeFormatError(f"{folder}: a folder without {' or '.join(_FILES_OF_FOLDERS)}; name the recording's file")
+
+
+def _table(path: Path, start: bytes, columns: Mapping[str, Any] | None) -> Table:
+    """A file's table; known formats that are none are refused by their first bytes."""
+    if start.startswith(b"PK\x03\x04"):
+        if is_workbook(path):
+            return Workbook(path)
+        raise GazeFormatError(f"{path}: this looks like an archive; unpack it first")
     for magic, title in (
-        (b"PK\x03\x04", "an Excel workbook or an archive; save the recording as TSV"),
-        (b"XDF:", f"an XDF recording; {_REMEDY}"),
         (b"\x89MCAP0\r\n", f"an MCAP recording; {_REMEDY}"),
-        (b"\x1f\x8b", "a compressed file; unpack it first"),
         (b"SR_RESEARCH", "an EyeLink EDF file; convert it with SR Research's edf2asc"),
     ):
         if start.startswith(magic):
-            raise GazeFormatError(f"{file}: this looks like {title}")
-    if re.match(rb"\s*\*\* (CONVERTED FROM|DATE:)", start) or re.search(
-        rb"^(MSG|START|SAMPLES|PRESCALER)\t", start, re.M
-    ):
-        raise GazeFormatError(f"{file}: this looks like an EyeLink ASC file; {_REMEDY}")
+            raise GazeFormatError(f"{path}: this looks like {title}")
+    return DelimitedText(path, delimiter=None if columns is None else plain_table.ColumnMap.of(columns).delimiter)
 
 
-def _checked(columns: Mapping[str, Any], table: DelimitedText) -> plain_table.ColumnMap:
-    return plain_table.ColumnMap.of(columns, table.header)
-
-
-def _looks_like(table: DelimitedText) -> str:
-    """What a table looks like instead, for a message."""
-    for vendor, (recognises, _) in _READERS.items():
-        if recognises(table.header):
-            return f"; it looks like {_TITLES[vendor]} (format {vendor!r})"
-    if plain_table.recognises(table.header):
-        return f"; it looks like {_TITLES[plain_table.VENDOR]} (format {plain_table.VENDOR!r})"
-    title = _unread_title(table)
-    return f"; it looks like {title}" if title else ""
-
-
-def _unread_title(table: DelimitedText) -> str | None:
-    for title, patterns in _UNREAD_TABLES:
+def _unknown(table: Table, format: str) -> GazeFormatError:
+    """What to say of a table that no reader knows."""
+    like = ""
+    for title, patterns in _OTHER_TABLES:
         if all(any(re.fullmatch(pattern, name) for name in table.header) for pattern in patterns):
-            return title
-    return None
-
-
-def _unknown(table: DelimitedText) -> GazeFormatError:
-    title = _unread_title(table)
-    if title is not None:
-        return GazeFormatError(f"{table.path}: this looks like {title}; {_REMEDY}")
+            like = f"this looks like {title}"
+            break
+    if format == plain_table.VENDOR:
+        return GazeFormatError(f"{table.path}: {_NO_PLAIN_TABLE}{like and f'; {like}'}")
+    if format != "auto":
+        return GazeFormatError(f"{table.path}: this is not {_title(format)}{like and f'; {like}'}")
+    if like:
+        return GazeFormatError(f"{table.path}: {like}; {_REMEDY}")
     return GazeFormatError(plain_table.unknown_table(table))

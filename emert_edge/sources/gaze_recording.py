@@ -14,7 +14,7 @@ from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Events
 from emert_edge.eye.samples import GazeSamples
 
-__all__ = ["GazeRecording", "GazeSource", "likely_time_unit", "require_plausible_rate"]
+__all__ = ["GazeRecording", "GazeSource", "likely_time_unit", "measured", "require_plausible_rate"]
 
 _CHUNK_SAMPLES = 4096
 _SLOWEST_HZ, _FASTEST_HZ = 5.0, 5000.0
@@ -53,7 +53,7 @@ class GazeRecording:
     samples : GazeSamples
         Every sample of the recording, as it was recorded, in the file's order.
     vendor : str
-        The format's name: "tobii_pro_lab", "pupil_core" or "plain".
+        The format's name, one of `GAZE_FORMATS`.
     name : str
         The file's name (for a folder's file, with the folder's).
     events : Events or None
@@ -129,6 +129,18 @@ def missing_shares(samples: GazeSamples) -> dict[str, float]:
         if samples.has(name):
             shares[name] = 1.0 - float(np.isfinite(getattr(samples, name)).mean())
     return {name: round(share, 6) for name, share in shares.items()}
+
+
+def measured(samples: GazeSamples) -> dict[str, Any]:
+    """What every recording's metadata say of its samples: rate, screen, clock, units, what is missing."""
+    return {
+        "rate_hz_measured": None if samples.rate_hz is None else round(samples.rate_hz, 3),
+        "screen_size_px": samples.size_px,
+        "clock": samples.clock,
+        "pupil_unit": samples.pupil_unit,
+        "missing": missing_shares(samples),
+        "steps_back_in_time": int((samples.t_ns[1:] < samples.t_ns[:-1]).sum()),
+    }
 
 
 def likely_time_unit(samples: GazeSamples, stated: str) -> str | None:

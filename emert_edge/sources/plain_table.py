@@ -51,12 +51,13 @@ import numpy.typing as npt
 
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye.samples import ARRAY_NAMES, GazeSamples
-from emert_edge.sources.delimited_text import Block, DelimitedText, listed
-from emert_edge.sources.gaze_recording import GazeRecording, require_plausible_rate
+from emert_edge.sources.delimited_text import Block, Table, listed
+from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 
-__all__ = ["VENDOR", "ColumnMap", "own_columns", "read", "read_columns", "recognises"]
+__all__ = ["TITLE", "VENDOR", "ColumnMap", "own_columns", "read", "read_columns", "recognises"]
 
 VENDOR = "plain"
+TITLE = "a plain table with our names"
 
 NAMES = ("t_ns", *ARRAY_NAMES)
 _OPTIONS = ("size_px", "origin", "space", "pupil_unit", "clock", "missing", "valid", "delimiter")
@@ -306,7 +307,7 @@ def own_columns(header: list[str]) -> dict[str, str]:
     return {title: title for title in header if title in NAMES}
 
 
-def read(table: DelimitedText, name: str, columns: ColumnMap) -> GazeRecording:
+def read(table: Table, name: str, columns: ColumnMap) -> GazeRecording:
     """Read a table by a map.
 
     Raises
@@ -338,7 +339,7 @@ def read(table: DelimitedText, name: str, columns: ColumnMap) -> GazeRecording:
         "time_unit": time.unit or "ns",
         "encoding": table.encoding,
         "rows_skipped": {},
-        "steps_back_in_time": int((np.diff(samples.t_ns) < 0).sum()),
+        **measured(samples),
     }
     return GazeRecording(samples, VENDOR, name, None, metadata)
 
@@ -380,7 +381,7 @@ def _require_fractions(values: npt.NDArray[Any], where: str) -> None:
         )
 
 
-def unknown_table(table: DelimitedText) -> str:
+def unknown_table(table: Table) -> str:
     """What to say of a table that no reader knows."""
     return (
         f"{table.path}: no known gaze recording: its columns are {listed(table.header)}; a plain table opens with "

@@ -22,12 +22,13 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Blink, Events, Fixation
 from emert_edge.eye.samples import GazeSamples
-from emert_edge.sources.delimited_text import DelimitedText
-from emert_edge.sources.gaze_recording import GazeRecording, require_plausible_rate
+from emert_edge.sources.delimited_text import DelimitedText, Table
+from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 
-__all__ = ["GAZE_FILE", "VENDOR", "read", "recognises"]
+__all__ = ["GAZE_FILE", "TITLE", "VENDOR", "read", "recognises"]
 
 VENDOR = "pupil_core"
+TITLE = "a Pupil Core export"
 GAZE_FILE = "gaze_positions.csv"
 _PUPIL_FILE = "pupil_positions.csv"
 
@@ -40,7 +41,7 @@ def recognises(header: list[str]) -> bool:
     return set(_NEEDED) <= set(header)
 
 
-def read(table: DelimitedText, name: str) -> GazeRecording:
+def read(table: Table, name: str) -> GazeRecording:
     """Read such an export, with what lies beside it.
 
     Raises
@@ -87,7 +88,7 @@ def read(table: DelimitedText, name: str) -> GazeRecording:
         "time_unit": "s",
         "encoding": table.encoding,
         "rows_skipped": {},
-        "steps_back_in_time": int((np.diff(t_ns) < 0).sum()),
+        **measured(samples),
         "share_confidence_0": round(float(unseen.mean()), 6),
         "share_confidence_below_0.6": round(float((~(sure >= 0.6)).mean()), 6),
         "confidence": sure.astype(np.float32),

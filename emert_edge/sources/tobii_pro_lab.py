@@ -1,4 +1,4 @@
-"""Tobii Pro Lab's data export (TSV, or CSV), with units in its headers or without.
+"""Tobii Pro Lab's data export (TSV, CSV or XLSX), with units in its headers or without.
 
 A sample is a row of the sensor "Eye Tracker". Rows of other sensors and of events are counted in the metadata.
 
@@ -9,13 +9,14 @@ A sample is a row of the sensor "Eye Tracker". Rows of other sensors and of even
 - Where `Validity left` or `right` is Invalid, that eye's point and pupil are missing. Openness is the eyelids' own
   measure and stays, also where the gaze is invalid: that is what a blink looks like.
 - Tobii's own fixations and saccades (`Eye movement type` with its index) become the recording's events.
+- An export that has a column only filtered or smoothed (`Pupil diameter filtered`) is read from that, and
+  `metadata["filtered_columns"]` says so; a filtered pupil is one for both eyes.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,24 +24,29 @@ import numpy.typing as npt
 
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
+from emert_edge.eye.growing import GrowingArray
 from emert_edge.eye.samples import GazeSamples
-from emert_edge.sources.delimited_text import Block, DelimitedText, listed
+from emert_edge.sources.delimited_text import Block, Table, listed
 from emert_edge.sources.gaze_recording import (
     GazeRecording,
     likely_time_unit,
+    measured,
     require_plausible_rate,
 )
+from emert_edge.sources.labelled_runs import LabelledRuns
+from emert_edge.sources.tobii_columns import UnitColumns, base_and_unit, screen_side_mm
 
-__all__ = ["VENDOR", "read", "recognises"]
+__all__ = ["TITLE", "VENDOR", "read", "recognises"]
 
 VENDOR = "tobii_pro_lab"
+TITLE = "a Tobii Pro Lab export"
 
 Float64Array = npt.NDArray[np.float64]
 
-_UNIT = re.compile(r"^(?P<base>.*?)\s*[\[(](?P<unit>[^\])]*)[\])]$")
 _TIME = "Recording timestamp"
 _NS = {"ms": 1_000_000, "us": 1_000}
 _EYES = ("left", "right")
+_TREATED = (" filtered", " smoothed", " (filtered)", " (smoothed)")
 _PIXELS = ("dacspx", "adcspx", "px", "")  # as newer and older versions write the display's pixels
 #: Cells that hold for the whole recording, under the names they get in the metadata.
 _CONSTANTS = {
@@ -58,49 +64,15 @@ _CONSTANTS = {
 }
 
 
-class _Columns:
-    """The export's columns by name without unit, and by unit."""
-
-    def __init__(self, header: list[str]) -> None:
-        self.units: dict[str, dict[str, int]] = {}
-        self.header = header
-        self.twice: set[tuple[str, str]] = set()
-        for place, name in enumerate(header):
-            base, unit = _split(name)
-            held = self.units.setdefault(base.lower(), {})
-            if unit in held:
-                self.twice.add((base.lower(), unit))
-            held.setdefault(unit, place)
-
-    def find(self, base: str, *units: str) -> int | None:
-        """The place of the first of these units that the column comes in; "" is a header without unit."""
-        held = self.units.get(base.lower(), {})
-        for unit in units or tuple(held):
-            if unit in held:
-                if (base.lower(), unit) in self.twice:
-                    raise GazeFormatError(f"two columns are called {self.header[held[unit]]!r}; which one is meant?")
-                return held[unit]
-        return None
-
-
-def _split(name: str) -> tuple[str, str]:
-    """A header's name and its unit, spaces left out and micro in one spelling: "DACS px" is "dacspx"."""
-    match = _UNIT.match(name)
-    if match is None:
-        return name, ""
-    unit = match["unit"].replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u")
-    return match["base"], unit.replace(" ", "").lower()
-
-
 def recognises(header: list[str]) -> bool:
     """Whether a table with this header is such an export."""
-    columns = _Columns(header)
+    columns = UnitColumns(header)
     return _TIME.lower() in columns.units and any(
         name in columns.units for name in ("gaze point x", "gaze point left x", "gaze point right x", "sensor")
     )
 
 
-def read(table: DelimitedText, name: str) -> GazeRecording:
+def read(table: Table, name: str) -> GazeRecording:
     """Read such an export.
 
     Raises
@@ -117,21 +89,27 @@ def read(table: DelimitedText, name: str) -> GazeRecording:
 
 
 class _Export:
-    def __init__(self, table: DelimitedText, name: str) -> None:
+    def __init__(self, table: Table, name: str) -> None:
         self.table = table
         self.name = name
-        columns = _Columns(table.header)
+        columns = UnitColumns(table.header)
         time = columns.find(_TIME)
         if time is None:
             raise GazeFormatError(f"no column {_TIME!r}; there are {listed(table.header)}")
         self.time = time
-        self.time_unit = _split(table.header[time])[1]
+        self.time_unit = base_and_unit(table.header[time])[1]
         if self.time_unit not in ("", "ms", "us"):
             raise GazeFormatError(f"column {table.header[time]!r}: times are read in ms or µs")
         self.points = {
-            "": (columns.find("Gaze point X", *_PIXELS), columns.find("Gaze point Y", *_PIXELS)),
-            **{eye: tuple(columns.find(f"Gaze point {eye} {axis}", *_PIXELS) for axis in "XY") for eye in _EYES},
+            eye: tuple(columns.find(f"Gaze point{eye and ' '}{eye} {axis}", *_PIXELS) for axis in "XY")
+            for eye in ("", *_EYES)
         }
+        self.filtered: list[str] = []
+        for treated in _TREATED:
+            if not any(None not in pair for pair in self.points.values()):
+                found = tuple(columns.find(f"Gaze point {axis}{treated}", *_PIXELS) for axis in "XY")
+                self.points[""] = found
+                self.filtered += [table.header[place] for place in found if place is not None]
         if not any(None not in pair for pair in self.points.values()):
             raise GazeFormatError(
                 "no gaze columns: neither 'Gaze point X [DACS px]' and 'Gaze point Y [DACS px]' nor those of an eye; "
@@ -140,6 +118,11 @@ class _Export:
         self.validity = {eye: columns.find(f"Validity {eye}", "") for eye in _EYES}
         self.pupil = {eye: columns.find(f"Pupil diameter {eye}", "mm", "") for eye in _EYES}
         self.openness = {eye: columns.find(f"Eye openness {eye}", "mm", "") for eye in _EYES}
+        for sizes, name in ((self.pupil, "Pupil diameter"), (self.openness, "Eye openness")):
+            both = columns.find(f"{name} filtered", "mm", "")
+            if both is not None and not any(place is not None for place in sizes.values()):
+                sizes.update(dict.fromkeys(_EYES, both))
+                self.filtered.append(table.header[both])
         self.width = columns.find("Recording resolution width", "px", "")
         self.height = columns.find("Recording resolution height", "px", "")
         self.sensor = columns.find("Sensor", "")
@@ -164,7 +147,7 @@ class _Export:
         ]
         self.constants: dict[str, int] = {}
         for title, key in _CONSTANTS.items():
-            base, unit = _split(title)
+            base, unit = base_and_unit(title)
             place = columns.find(base, unit) if unit else columns.find(base)
             if place is not None:
                 self.constants.setdefault(key, place)
@@ -182,16 +165,11 @@ class _Export:
         return sorted({place for group in groups for place in group if place is not None})
 
     def recording(self) -> GazeRecording:
-        parts: list[dict[str, npt.NDArray[Any]]] = []
-        geometry: dict[str, Any] = {}
-        for block in self.table.blocks(self._places()):
-            self._remember(block)
-            sampled = block.taken(self._is_sample(block))
-            if len(sampled):
-                parts.append(self._arrays(sampled))
-                if not geometry:  # a block's worth of samples is plenty
-                    geometry = self._geometry(sampled)
-        if not parts:
+        self.geometry: dict[str, Any] = {}
+        self.runs = LabelledRuns()
+        self.device_times = GrowingArray(np.float64)
+        samples = GazeSamples.concatenate(self._pieces())
+        if not len(samples):
             skipped = ", ".join(f"{count} of {sensor}" for sensor, count in self.skipped.items())
             raise GazeFormatError(f"no row holds a gaze sample{f' (rows: {skipped})' if skipped else ''}")
         for key in ("recording", "participant"):
@@ -200,29 +178,44 @@ class _Export:
                     f"the file holds several recordings ({key}s {listed(sorted(self.held[key]))}); "
                     "export one recording a file"
                 )
-        arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        size = self._size()
-        samples, unit = self._samples(arrays, size)
-        events, others = self._events(arrays, samples, size)
+        require_plausible_rate(samples, self.unit, f"{self.table.path}, column {self.table.header[self.time]!r}")
+        events, others = self._events()
         metadata: dict[str, Any] = {
             "device": None,
+            "rate_hz_stated": None,
             **{
                 key: next(iter(values))
                 for key, values in self.held.items()
                 if len(values) == 1 and key in self.constants
             },
-            "screen_size_px": size,
-            **geometry,
-            "time_unit": unit,
+            **measured(samples),
+            **self.geometry,
+            "time_unit": self.unit,
             "time_unit_stated": bool(self.time_unit),
             "encoding": self.table.encoding,
             "rows_skipped": dict(self.skipped),
-            "steps_back_in_time": int((np.diff(samples.t_ns) < 0).sum()),
+            "filtered_columns": self.filtered,
             "other_eye_movement_types": others,
         }
-        if "device_time" in arrays:
-            metadata["device_time_us"] = arrays["device_time"]
+        if self.device_time is not None:
+            metadata["device_time_us"] = self.device_times.array()
         return GazeRecording(samples, VENDOR, self.name, events, metadata)
+
+    def _pieces(self) -> Iterator[GazeSamples]:
+        self.unit = self.time_unit
+        for block in self.table.blocks(self._places()):
+            self._remember(block)
+            sampled = block.taken(self._is_sample(block))
+            if not len(sampled):
+                continue
+            size = self._size()
+            piece = self._piece(sampled, size)
+            if not self.geometry:  # a block's worth of samples is plenty
+                self.geometry = self._geometry(sampled)
+            if self.device_time is not None:
+                self.device_times.extend(sampled.numbers(self.device_time))
+            self._add_runs(sampled, piece, size)
+            yield piece
 
     def _remember(self, block: Block) -> None:
         """Gather the cells that should be the same all over; too many different ones don't describe a recording."""
@@ -260,42 +253,44 @@ class _Export:
             self.skipped["no eye tracker row"] += int(count - chosen.sum())
         return chosen
 
-    def _arrays(self, block: Block) -> dict[str, npt.NDArray[Any]]:
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for unit in [self.time_unit] if self.time_unit else list(_NS):
-            arrays[f"t_{unit}"] = block.times_ns(self.time, _NS[unit])
+    def _piece(self, block: Block, size: tuple[int, int]) -> GazeSamples:
         invalid = {eye: self._invalid(block, eye) for eye in _EYES}
-        for eye, (x, y) in self.points.items():
-            for axis, place in (("x", x), ("y", y)):
+        named: dict[str, Float64Array] = {}
+        for eye, pair in self.points.items():
+            for axis, place, side in zip("xy", pair, size, strict=True):
                 if place is not None:
-                    arrays[f"{eye}{axis}"] = block.numbers(place)
+                    named[f"{eye}_{axis}" if eye else axis] = block.numbers(place) / side
         for eye in _EYES:
             for kind, place in (("pupil", self.pupil[eye]), ("openness", self.openness[eye])):
                 if place is not None:
-                    arrays[f"{kind}_{eye}"] = block.numbers(place)
+                    named[f"{kind}_{eye}"] = block.numbers(place)
             bad = invalid[eye]
             if bad is not None:
-                for key in (f"{eye}x", f"{eye}y", f"pupil_{eye}"):
-                    if key in arrays:
-                        arrays[key][bad] = np.nan
+                for key in (f"{eye}_x", f"{eye}_y", f"pupil_{eye}"):
+                    if key in named:
+                        named[key][bad] = np.nan
         left, right = invalid["left"], invalid["right"]
         if left is not None and right is not None:
             for axis in "xy":
-                if axis in arrays:
-                    arrays[axis][left & right] = np.nan
-        if self.device_time is not None:
-            arrays["device_time"] = block.numbers(self.device_time)
-        if self.type is not None:
-            words, which = np.unique(block.text(self.type), return_inverse=True)
-            arrays["type"] = np.array([block.decoded(word) for word in words.tolist()], dtype=object)[which]
-            told = self.type_index
-            arrays["type_index"] = (
-                np.zeros(len(block)) if told is None else np.nan_to_num(block.numbers(told), nan=-1.0)
+                if axis in named:
+                    named[axis][left & right] = np.nan
+
+        def made(unit: str) -> GazeSamples:
+            return GazeSamples(
+                t_ns=block.times_ns(self.time, _NS[unit]),
+                **named,
+                pupil_unit="mm" if any(place is not None for place in self.pupil.values()) else None,
+                space="screen",
+                size_px=size,
+                clock=f"file:{self.name}",
             )
-            for axis, place in zip("xy", self.fixation_point, strict=True):
-                if place is not None:
-                    arrays[f"fixation_{axis}"] = block.numbers(place)
-        return arrays
+
+        if not self.unit:  # the first samples tell
+            piece = made("ms")
+            self.unit = "us" if likely_time_unit(piece, "ms") == "us" else "ms"
+            if self.unit == "ms":
+                return piece
+        return made(self.unit)
 
     def _invalid(self, block: Block, eye: str) -> npt.NDArray[np.bool_] | None:
         place = self.validity[eye]
@@ -329,51 +324,22 @@ class _Export:
             sides.append(round(float(side)))
         return sides[0], sides[1]
 
-    def _samples(self, arrays: Mapping[str, npt.NDArray[Any]], size: tuple[int, int]) -> tuple[GazeSamples, str]:
-        named: dict[str, Any] = {}
-        for eye in ("", *_EYES):
-            for axis, side in zip("xy", size, strict=True):
-                if f"{eye}{axis}" in arrays:
-                    named[f"{eye}_{axis}" if eye else axis] = arrays[f"{eye}{axis}"] / side
-        for kind in ("pupil", "openness"):
-            named.update({f"{kind}_{eye}": arrays[f"{kind}_{eye}"] for eye in _EYES if f"{kind}_{eye}" in arrays})
-        has_pupil = any(key.startswith("pupil") for key in named)
-
-        def made(unit: str) -> GazeSamples:
-            return GazeSamples(
-                t_ns=arrays[f"t_{unit}"],
-                **named,
-                pupil_unit="mm" if has_pupil else None,
-                space="screen",
-                size_px=size,
-                clock=f"file:{self.name}",
-            )
-
-        unit = self.time_unit or "ms"
-        samples = made(unit)
-        where = f"{self.table.path}, column {self.table.header[self.time]!r}"
-        if not self.time_unit and likely_time_unit(samples, unit) == "us":
-            unit = "us"
-            samples = made(unit)
-        require_plausible_rate(samples, unit, where)
-        return samples, unit
-
     def _geometry(self, block: Block) -> dict[str, Any]:
         """Size of the screen, from points given in millimetres and in pixels, and distance of the eyes from it."""
         answer: dict[str, Any] = {}
         sides = []
         for axis, side in enumerate((self.width, self.height)):
-            slopes = []
+            lengths = []
             for millimetres, pixels in self.screen_mm[2 * axis : 2 * axis + 2]:
                 if millimetres is None or pixels is None or side is None:
                     continue
                 length = float(block.numbers(side)[0])
                 mm, px = block.numbers(millimetres), block.numbers(pixels)
-                both = np.isfinite(mm) & np.isfinite(px)
-                if both.sum() >= 2 and np.ptp(px[both]) > 0.05 * length:
-                    slopes.append(float(np.polyfit(px[both], mm[both], 1)[0]) * length)
-            if slopes:
-                sides.append(round(float(np.mean(slopes)), 1))
+                side_mm = screen_side_mm(mm, px, length)
+                if side_mm is not None:
+                    lengths.append(side_mm)
+            if lengths:
+                sides.append(round(float(np.mean(lengths)), 1))
         if len(sides) == 2 and min(sides) > 0:
             answer["screen_size_mm"] = tuple(sides)
         depths = [block.numbers(place) for place in self.eye_z if place is not None]
@@ -381,32 +347,34 @@ class _Export:
             answer["screen_distance_mm"] = round(float(np.nanmedian(np.concatenate(depths))), 1)
         return answer
 
-    def _events(
-        self, arrays: Mapping[str, npt.NDArray[Any]], samples: GazeSamples, size: tuple[int, int]
-    ) -> tuple[Events | None, dict[str, int]]:
-        if "type" not in arrays:
+    def _add_runs(self, block: Block, piece: GazeSamples, size: tuple[int, int]) -> None:
+        if self.type is None:
+            return
+        nothing = np.full(len(block), np.nan)
+        words, which = np.unique(block.text(self.type), return_inverse=True)
+        kinds = np.array([block.decoded(word) for word in words.tolist()], dtype=object)[which]
+        told = self.type_index
+        index = np.zeros(len(block)) if told is None else np.nan_to_num(block.numbers(told), nan=-1.0)
+        fixation = [
+            nothing if place is None else block.numbers(place) / side
+            for place, side in zip(self.fixation_point, size, strict=True)
+        ]
+        self.runs.add(kinds, index, piece.t_ns, piece.x, piece.y, *fixation)
+
+    def _events(self) -> tuple[Events | None, dict[str, int]]:
+        if self.type is None:
             return None, {}
-        kinds, index = arrays["type"], arrays["type_index"]
-        new = np.ones(len(samples), dtype=np.bool_)
-        new[1:] = (kinds[1:] != kinds[:-1]) | (index[1:] != index[:-1])
-        firsts = np.flatnonzero(new)
-        lasts = np.append(firsts[1:], len(samples)) - 1
         fixations, saccades, blinks = [], [], []
         others: Counter[str] = Counter()
         nan = float("nan")
-        for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
-            kind, start, stop = kinds[first], int(samples.t_ns[first]), int(samples.t_ns[last])
-            if kind == "Fixation":
-                point = [
-                    float(arrays[f"fixation_{axis}"][first]) / side if f"fixation_{axis}" in arrays else nan
-                    for axis, side in zip("xy", size, strict=True)
-                ]
-                fixations.append(Fixation(start, stop, point[0], point[1], nan))
-            elif kind == "Saccade":
-                ends = [float(axis[place]) for place in (first, last) for axis in (samples.x, samples.y)]
-                saccades.append(Saccade(start, stop, nan, nan, *ends))
-            elif kind == "Blink":
+        for run in self.runs:
+            start, stop = run.start_ns, run.stop_ns
+            if run.label == "Fixation":
+                fixations.append(Fixation(start, stop, run.first[2], run.first[3], nan))
+            elif run.label == "Saccade":
+                saccades.append(Saccade(start, stop, nan, nan, *run.first[:2], *run.last[:2]))
+            elif run.label == "Blink":
                 blinks.append(Blink(start, stop, "vendor"))
-            elif kind:
-                others[str(kind)] += 1
+            elif run.label:
+                others[run.label] += 1
         return Events(tuple(fixations), tuple(saccades), tuple(blinks), method=VENDOR), dict(others)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import os
 from pathlib import Path
 
@@ -16,16 +18,18 @@ from emert_edge.eye.samples import ARRAY_NAMES
 from emert_edge.sources import open_gaze
 
 TOBII = "tobii_prolab_ivt/I-VT-normal Data export_short.tsv"
+STUDIO = "tobii_studio_d2lab/data.tsv"
 PUPIL = "pupil_core_export/gaze_positions.csv"
 ROWS = 400
+TIMES = (b"recording timestamp [ms]", b"recordingtimestamp", b"gaze_timestamp")
 
 
 def head(path: Path, rows: int = ROWS) -> list[bytes]:
-    """The header and some rows of a real file, without line ends."""
-    return path.read_bytes().splitlines()[: rows + 1]
+    """The header and some rows of a real file, without line ends and mark."""
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()[: rows + 1]
 
 
-@pytest.fixture(params=[TOBII, PUPIL], ids=["tobii", "pupil"])
+@pytest.fixture(params=[TOBII, STUDIO, PUPIL], ids=["tobii", "studio", "pupil"])
 def real(request: pytest.FixtureRequest, shared_data: Path) -> list[bytes]:
     return head(shared_data / request.param)
 
@@ -52,6 +56,11 @@ def opened(folder: Path, content: bytes | list[bytes], **options: object) -> Gaz
 
 def delimiter(lines: list[bytes]) -> bytes:
     return b"\t" if b"\t" in lines[0] else b","
+
+
+def time_column(lines: list[bytes]) -> int:
+    titles = lines[0].split(delimiter(lines))
+    return next(place for place, title in enumerate(titles) if title.lower().endswith(TIMES))
 
 
 def same(ours: GazeSamples, theirs: GazeSamples, count: int | None = None) -> None:
@@ -133,6 +142,18 @@ def test_half_a_utf16_file_is_refused_or_read_so_far(real: list[bytes], tmp_path
     same(opened(tmp_path, raw), reference)
 
 
+def test_a_file_packed_with_gzip_reads_alike_and_a_broken_one_is_refused(real: list[bytes], tmp_path: Path) -> None:
+    packed = gzip.compress(b"\n".join(real) + b"\n", mtime=0)
+    same(opened(tmp_path, packed), opened(tmp_path, real))
+    for cut in (3, 10, len(packed) // 2, len(packed) - 8, len(packed) - 1):
+        with pytest.raises(GazeFormatError, match=r"recording\.tsv: the packed file"):
+            opened(tmp_path, packed[:cut])
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2] ^= 0xFF
+    with pytest.raises(GazeFormatError, match=r"recording\.tsv"):
+        opened(tmp_path, bytes(damaged))
+
+
 @pytest.mark.parametrize("where", [0, 30, 5_000, 40_000])
 def test_nul_bytes_are_refused_with_their_line(real: list[bytes], tmp_path: Path, where: int) -> None:
     whole = b"\n".join(real) + b"\n"
@@ -179,8 +200,9 @@ def test_a_header_or_a_cell_of_a_million_characters_ends(real: list[bytes], tmp_
     same(opened(tmp_path, wide), reference)
     same(opened(tmp_path, [real[0] + mark + b"h" * 1_000_000, *(line + mark for line in real[1:])]), reference)
     broken = list(real)
-    first = broken[9].split(mark)
-    broken[9] = mark.join([b"7" * 1_000_000, *first[1:]])
+    cells = broken[9].split(mark)
+    cells[time_column(real)] = b"7" * 1_000_000
+    broken[9] = mark.join(cells)
     with pytest.raises(GazeFormatError, match="line 10") as raised:
         opened(tmp_path, broken)
     assert len(str(raised.value)) < 600

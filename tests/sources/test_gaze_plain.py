@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import emert_edge.sources.delimited_text as delimited_text
+import emert_edge.sources.text_lines as text_lines
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye import GazeSamples
 from emert_edge.sources import open_gaze, read_columns
@@ -257,7 +258,7 @@ def test_the_size_of_the_blocks_that_are_read_does_not_matter(
     lines = ["t_ns,x,y,note", *(f"{n * 4_000_000},{v},{1 - v:.6f},{note}" for n, v in enumerate(points))]
     path = table(tmp_path, end.join(lines) + end)
     reference = open_gaze(path).samples
-    monkeypatch.setattr(delimited_text, "_BLOCK_BYTES", size)
+    monkeypatch.setattr(text_lines, "_BLOCK_BYTES", size)
     samples: GazeSamples = open_gaze(path).samples
     assert len(samples) == 500
     np.testing.assert_array_equal(samples.t_ns, np.arange(500) * 4_000_000)
@@ -270,8 +271,8 @@ def test_the_size_of_the_blocks_that_are_read_does_not_matter(
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delimited_text, "_BLOCK_BYTES", 1000)
-    monkeypatch.setattr(delimited_text, "_LONGEST_LINE", 10_000)
+    monkeypatch.setattr(text_lines, "_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(text_lines, "_LONGEST_LINE", 10_000)
     path = table(tmp_path, "t_ns,x,y\n0,0.5,0.5\n" + "1" * 50_000)
     with pytest.raises(GazeFormatError, match="line 3"):
         open_gaze(path)
