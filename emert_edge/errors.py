@@ -69,7 +69,17 @@ class EngineMismatch(EngineError):
 
 
 class CalibrationRejected(EmertError):
-    """A quantised graph lost more than its gate allows."""
+    """A quantised graph lost more than its gate allows, or was to be calibrated on samples that cannot be right.
+
+    Attributes
+    ----------
+    report : emert_edge.calibration.Report or None
+        What was measured, with the table and the layers; None where nothing was.
+    """
+
+    def __init__(self, message: str, report: object | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class SessionClosed(EmertError):

@@ -184,6 +184,7 @@ class Evidence(_Part):
         description="agreement with FP32, and of labelled data uar, accuracy and ece, each with fp32_… beside it"
     )
     bounds: dict[str, float] = Field(default_factory=dict, description="what was asked for")
+    method: str = Field("", description="how the graphs were made: calibrator, samples, layers left float")
     accepted: bool = Field(description="whether every bound was kept; `auto` takes no precision without it")
 
 
