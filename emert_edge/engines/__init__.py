@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from emert_edge.bundle.bundle import Bundle
-from emert_edge.bundle.manifest import Manifest, Precision, Role
-from emert_edge.engines.device import Device, cuda_fault, default_threads, parse_device, require
-from emert_edge.engines.engine import Engine, EngineDescription
+from emert_edge.bundle.manifest import Manifest, Precision, Role, Target
+from emert_edge.engines.device import (
+    Device,
+    cuda_fault,
+    default_threads,
+    driver_fault,
+    parse_device,
+    require,
+    tensorrt_way,
+)
+from emert_edge.engines.engine import MAX_BATCH, Engine, EngineDescription
 from emert_edge.engines.onnx_runtime import OnnxRuntimeEngine
-from emert_edge.errors import BundleIncompatible
+from emert_edge.engines.tensors import require_inputs
+from emert_edge.errors import BundleIncompatible, DeviceUnavailable, EngineError
 
-__all__ = ["Device", "Engine", "EngineDescription", "EngineSet", "default_threads", "open_engines", "tensor_shapes"]
+__all__ = [
+    "Device",
+    "Engine",
+    "EngineDescription",
+    "EngineSet",
+    "choose_precision",
+    "default_threads",
+    "open_engines",
+    "tensor_shapes",
+]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-MAX_BATCH = 8
+
+_log = logging.getLogger("emert_edge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +89,23 @@ def tensor_shapes(manifest: Manifest) -> dict[Role, dict[str, tuple[int, ...]]]:
 
 
 def open_engines(
-    bundle: Bundle, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+    bundle: Bundle,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    build_engines: bool = True,
 ) -> EngineSet:
     """Open a bundle's graphs on a device.
 
-    `auto` chooses a GPU where ONNX Runtime can use one and the CPU elsewhere; of precisions the fastest that the bundle
-    has evidence for (INT8 on a CPU, FP16 on a GPU), and FP32 without any; what is named is had or is an error.
+    `auto` chooses TensorRT where engines of all graphs lie in the cache already, else a GPU that ONNX Runtime can use,
+    else the CPU; it never builds. Of precisions it takes the fastest that the bundle has evidence for (INT8 on a CPU,
+    FP16 on a GPU), and FP32 without any. What is named is had or is an error.
+
+    Parameters
+    ----------
+    build_engines
+        Whether a TensorRT engine that is missing, or does not fit, may be built here, which takes minutes.
 
     Raises
     ------
@@ -82,6 +113,10 @@ def open_engines(
         The named device cannot be had here, with the reason.
     BundleIncompatible
         The bundle lacks the named precision or a graph.
+    EngineMismatch
+        An engine that fits is missing, and building was not allowed.
+    EngineError
+        An engine cannot be built or opened.
     ValueError, TypeError
         A name is unknown, or `threads` is not a positive integer.
     """
@@ -94,17 +129,25 @@ def open_engines(
     wanted = parse_device(device)
     if wanted is not None:
         require(wanted, device)
-        return _open(bundle, wanted, precision, threads)
-    if cuda_fault() is None:
-        return _open(bundle, Device("cuda"), precision, threads)
-    return _open(bundle, Device("cpu"), precision, threads)
+        return _open(bundle, wanted, precision, threads, build_engines)
+    if (engines := _open_built(bundle, precision, threads)) is not None:
+        return engines
+    return _open(bundle, Device("cpu") if cuda_fault() else Device("cuda"), precision, threads, False)
 
 
-def _choose_precision(bundle: Bundle, device: Device, precision: str) -> Precision:
-    available = bundle.precisions("cpu")
+def choose_precision(bundle: Bundle, device: Device, precision: str) -> Precision:
+    """Return the precision that a name stands for on a device; see `open_engines`.
+
+    Raises
+    ------
+    BundleIncompatible
+        The bundle has no graphs in it.
+    """
+    target = _target(device)
+    available = bundle.precisions(target)
     if precision == "auto":
         faster: Precision = "int8" if device.kind == "cpu" else "fp16"
-        proven: tuple[Precision, ...] = (faster,) if bundle.manifest.accepts(faster, "cpu") else ()
+        proven: tuple[Precision, ...] = (faster,) if bundle.manifest.accepts(faster, target) else ()
         preferred: tuple[Precision, ...] = (*proven, "fp32", "fp16")
     else:
         preferred = tuple(known for known in PRECISIONS if known == precision)
@@ -117,31 +160,54 @@ def _choose_precision(bundle: Bundle, device: Device, precision: str) -> Precisi
     )
 
 
-def _open(bundle: Bundle, device: Device, precision: str, threads: int | None) -> EngineSet:
-    chosen = _choose_precision(bundle, device, precision)
+def _target(device: Device) -> Target:
+    """Which graphs are made for a device: ONNX Runtime on CUDA runs those of the CPU."""
+    return "tensorrt" if device.kind == "tensorrt" else "cpu"
+
+
+def _open_built(bundle: Bundle, precision: str, threads: int | None) -> EngineSet | None:
+    """Open a bundle's engines on TensorRT if all of them lie in the cache and fit."""
+    if driver_fault(0):
+        return None
+    from emert_edge.engines.cache import EngineCache
+
+    if not any(EngineCache().entries()) or tensorrt_way()[0] != "bindings":  # the bindings take a while to load
+        return None
+    try:
+        return _open(bundle, Device("tensorrt"), precision, threads, False)
+    except (BundleIncompatible, DeviceUnavailable, EngineError) as error:
+        _log.info("device 'auto' passes TensorRT over: %s", error)
+        return None
+
+
+def _opener(
+    bundle: Bundle, device: Device, precision: Precision, threads: int, build_engines: bool
+) -> Callable[[Role, Mapping[str, tuple[int, ...]]], Engine]:
+    if device.kind == "tensorrt" and tensorrt_way(device.index)[0] == "bindings":
+        from emert_edge.engines.provision import EngineSupply
+
+        supply = EngineSupply(device)
+        return lambda role, shapes: supply.open(bundle, role, precision, shapes, build=build_engines)
+    return lambda role, shapes: OnnxRuntimeEngine(
+        bundle, role, precision, device=device, threads=threads, max_batch=MAX_BATCH, shapes=shapes
+    )
+
+
+def _open(bundle: Bundle, device: Device, precision: str, threads: int | None, build_engines: bool) -> EngineSet:
+    chosen = choose_precision(bundle, device, precision)
     count = threads or default_threads()
     shapes = tensor_shapes(bundle.manifest)
     if missing := [role for role, tensors in shapes.items() if tensors and not bundle.has_role(role)]:
         raise BundleIncompatible(f"{bundle.path}: the bundle has no graph of the {' or the '.join(missing)}")
+    open_engine = _opener(bundle, device, chosen, count, build_engines)
     opened: dict[Role, Engine] = {}
     try:
         for role, tensors in shapes.items():
             if tensors:
-                opened[role] = OnnxRuntimeEngine(
-                    bundle, role, chosen, device=device, threads=count, max_batch=MAX_BATCH, shapes=tensors
-                )
-                _require_inputs(bundle, role, opened[role], tensors)
+                opened[role] = open_engine(role, tensors)
+                require_inputs(f"{bundle.path}: the {role}", opened[role].inputs, tensors)
     except BaseException:
         for engine in opened.values():
             engine.close()
         raise
     return EngineSet(device, chosen, count, opened["face_encoder"], opened.get("fixation_encoder"), opened["head"])
-
-
-def _require_inputs(bundle: Bundle, role: Role, engine: Engine, tensors: Mapping[str, tuple[int, ...]]) -> None:
-    """A graph without, say, its masks would run, and take what is missing for real."""
-    for name in tensors:
-        if name.endswith(("frame", "fused", "_tokens", "_mask", "_points")) and name not in engine.inputs:
-            raise BundleIncompatible(
-                f"{bundle.path}: the {role} does not take {name!r}, which the manifest gives it; export the bundle anew"
-            )

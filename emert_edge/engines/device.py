@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import re
 from dataclasses import dataclass
 from typing import Literal
 
+from emert_edge.engines.tensorrt_library import tensorrt
 from emert_edge.errors import DeviceUnavailable
 
-__all__ = ["Device", "cuda_fault", "default_threads", "parse_device", "tensorrt_fault"]
+__all__ = [
+    "Device",
+    "Gpu",
+    "bindings_fault",
+    "cuda_fault",
+    "default_threads",
+    "driver_fault",
+    "gpu",
+    "parse_device",
+    "tensorrt_fault",
+    "tensorrt_way",
+]
+
+OLDEST_TENSORRT = (10, 3)
+COMPUTE_CAPABILITY = (75, 76)
+"""The driver's numbers for a GPU's compute capability, major and minor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +86,94 @@ def driver_fault(index: int) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU by its name and its compute capability, as "8.7"."""
+
+    name: str
+    sm: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (sm_{self.sm.replace('.', '')})"
+
+
+def gpu(index: int) -> Gpu:
+    """Ask the driver what GPU `index` is; only where `driver_fault` found none.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The driver does not tell.
+    """
+    driver = ctypes.CDLL("libcuda.so.1")
+    device = ctypes.c_int()
+    name = ctypes.create_string_buffer(256)
+    numbers = [ctypes.c_int() for _ in COMPUTE_CAPABILITY]
+    status = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), index)
+        or driver.cuDeviceGetName(name, len(name), device)
+        or any(
+            driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+            for number, attribute in zip(numbers, COMPUTE_CAPABILITY, strict=True)
+        )
+    )
+    if status:
+        raise DeviceUnavailable(f"the NVIDIA driver does not tell what GPU {index} is ({int(status)})")
+    return Gpu(name.value.decode(errors="replace"), ".".join(str(number.value) for number in numbers))
+
+
 def cuda_fault(index: int = 0) -> str | None:
     """Return why ONNX Runtime cannot run on GPU `index` here, or None if it should."""
-    if fault := driver_fault(index):
-        return fault
+    return driver_fault(index) or provider_fault("CUDA", "CUDAExecutionProvider")
+
+
+def provider_fault(what: str, provider: str) -> str | None:
+    """Return why ONNX Runtime lacks a provider, or None."""
     import onnxruntime
 
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return (
-            f"the installed ONNX Runtime {onnxruntime.__version__} was built without CUDA; "
-            "install a GPU build instead of the CPU one (docs/install.md)"
-        )
+    if provider in onnxruntime.get_available_providers():
+        return None
+    return (
+        f"the installed ONNX Runtime {onnxruntime.__version__} was built without {what}; "
+        "install a GPU build instead of the CPU one (docs/install.md)"
+    )
+
+
+def bindings_fault() -> str | None:
+    """Return why TensorRT's own bindings cannot be used, or None; only where there is a driver."""
+    if importlib.util.find_spec("tensorrt") is None:
+        return "TensorRT's Python bindings are not installed (they come with JetPack; docs/tensorrt.md)"
+    if importlib.util.find_spec("pycuda") is None:
+        return "pycuda is not installed (pip install 'emert-edge[tensorrt]')"
+    try:
+        version = str(tensorrt().__version__)
+        importlib.import_module("pycuda.driver")
+    except Exception as error:  # a library that does not load shows as several kinds of error
+        return f"TensorRT's Python bindings or pycuda cannot be imported ({error})"
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TENSORRT:
+        return f"TensorRT {version} is too old; {'.'.join(map(str, OLDEST_TENSORRT))} or newer is needed"
     return None
 
 
-def tensorrt_fault(index: int = 0) -> str | None:
-    """Return why TensorRT cannot run on GPU `index` here."""
+Way = Literal["bindings", "provider"]
+"""How TensorRT is reached: through its own bindings, or as ONNX Runtime's provider."""
+
+
+def tensorrt_way(index: int = 0) -> tuple[Way | None, str | None]:
+    """Return how TensorRT can run on GPU `index` here, or None and why it cannot."""
     if fault := driver_fault(index):
-        return fault
-    if importlib.util.find_spec("tensorrt") is None:
-        return "TensorRT's Python bindings are not installed (they come with JetPack)"
-    return "this version of emert_edge runs bundles through ONNX Runtime only; use device='cuda'"
+        return None, fault
+    if (bindings := bindings_fault()) is None:
+        return "bindings", None
+    if (provider := provider_fault("TensorRT", "TensorrtExecutionProvider")) is None:
+        return "provider", None
+    return None, f"{bindings}; and {provider}"
+
+
+def tensorrt_fault(index: int = 0) -> str | None:
+    """Return why TensorRT cannot run on GPU `index` here, or None if it should."""
+    return tensorrt_way(index)[1]
 
 
 def require(device: Device, name: str) -> None:

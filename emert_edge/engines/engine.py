@@ -9,7 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Engine", "EngineDescription"]
+__all__ = ["MAX_BATCH", "Engine", "EngineDescription"]
+
+MAX_BATCH = 8
+"""Rows of an engine's buffers, unless a TensorRT engine was built for another number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class EngineDescription:
     providers: tuple[str, ...]
     threads: int | None
     max_batch: int
+    notes: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

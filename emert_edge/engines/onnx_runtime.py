@@ -1,4 +1,4 @@
-"""ONNX Runtime: the embedded default, on the CPU or through its CUDA provider."""
+"""ONNX Runtime: the embedded default, on the CPU or through its CUDA or its TensorRT provider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from emert_edge.bundle.bundle import Bundle
 from emert_edge.bundle.manifest import Precision, Role
 from emert_edge.engines.device import Device
 from emert_edge.engines.engine import EngineDescription
-from emert_edge.errors import BundleIncompatible, DeviceUnavailable, EngineError
+from emert_edge.engines.tensors import check_tensor
+from emert_edge.errors import DeviceUnavailable, EngineError
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -25,7 +26,8 @@ class OnnxRuntimeEngine:
     bundle, role, precision
         Which graph.
     device
-        `cpu` or `cuda:N`. A named GPU whose provider does not come up is an error, never a fallback.
+        `cpu`, `cuda:N` or `tensorrt:N`. A named GPU whose provider does not come up is an error, never a fallback;
+        TensorRT's provider builds its engine when it first opens a graph, and takes the whole graph or none of it.
     threads
         Threads of one operator.
     max_batch
@@ -51,7 +53,8 @@ class OnnxRuntimeEngine:
     ) -> None:
         import onnxruntime
 
-        graph = bundle.graph(role, precision, "cpu")
+        graph = bundle.graph(role, precision, "tensorrt" if device.kind == "tensorrt" else "cpu")
+        where = f"{bundle.path}: {graph.file}"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -59,22 +62,20 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # A device has other work to do: idle threads sleep instead of spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if exact:
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if device.kind == "cuda":
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+        self._session: Any = None
         content = bundle.read(graph.file)
-        try:
-            self._session: Any = onnxruntime.InferenceSession(content, sess_options=options, providers=providers)
-        except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
-            raise EngineError(f"{bundle.path}: ONNX Runtime cannot load {graph.file}: {_first_line(error)}") from error
-        self._providers = tuple(self._session.get_providers())
-        if device.kind == "cuda" and "CUDAExecutionProvider" not in self._providers:
-            raise DeviceUnavailable(
-                f"device {str(device)!r} cannot be had: ONNX Runtime's CUDA provider did not start for {graph.file} "
-                "(its CUDA or cuDNN libraries do not fit; run `emert-edge doctor`)"
-            )
+        if device.kind == "tensorrt":
+            from emert_edge.engines.tensorrt_provider import provider_engine
+
+            sha256 = bundle.manifest.files[graph.file].sha256
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            with provider_engine(device.index, sha256, shapes, max_batch) as provider:
+                self._open(where, content, options, [("TensorrtExecutionProvider", provider)], device)
+        else:
+            providers: list[Any] = ["CPUExecutionProvider"]
+            if device.kind == "cuda":
+                providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+            self._open(where, content, options, providers, device)
         self._description = EngineDescription(
             role=role,
             file=graph.file,
@@ -85,29 +86,36 @@ class OnnxRuntimeEngine:
             max_batch=max_batch,
         )
         self._max_batch = max_batch
-        self._inputs = self._allocate(self._session.get_inputs(), shapes, bundle, graph.file)
-        self._outputs = self._allocate(self._session.get_outputs(), shapes, bundle, graph.file)
+        self._inputs = self._allocate(where, self._session.get_inputs(), shapes)
+        self._outputs = self._allocate(where, self._session.get_outputs(), shapes)
         self._binding: Any = self._session.io_binding()
         self._bound = 0
 
+    def _open(self, where: str, content: bytes, options: Any, providers: list[Any], device: Device) -> None:
+        import onnxruntime
+
+        # left to itself it would tell of a failure by printing, and go on on the CPU
+        settings: dict[str, Any] = {} if device.kind == "cpu" else {"enable_fallback": 0}
+        try:
+            self._session = onnxruntime.InferenceSession(content, sess_options=options, providers=providers, **settings)
+        except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
+            raise EngineError(f"{where}: ONNX Runtime cannot load it on {device}: {_first_line(error)}") from error
+        self._providers = tuple(self._session.get_providers())
+        name = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}[device.kind]
+        if f"{name}ExecutionProvider" not in self._providers:
+            raise DeviceUnavailable(
+                f"device {str(device)!r} cannot be had: ONNX Runtime's {name} provider did not start for {where} "
+                "(its CUDA, cuDNN or TensorRT libraries do not fit; run `emert-edge doctor`)"
+            )
+
     def _allocate(
-        self, tensors: Any, shapes: Mapping[str, tuple[int, ...]], bundle: Bundle, file: str
+        self, where: str, tensors: Any, shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, npt.NDArray[np.float32]]:
         buffers = {}
         for tensor in tensors:
-            where = f"{bundle.path}: {file}, tensor {tensor.name!r}"
-            if tensor.name not in shapes:
-                raise BundleIncompatible(f"{where} is unknown; known are {', '.join(shapes)}")
-            if tensor.type != "tensor(float)":
-                raise BundleIncompatible(f"{where} has type {tensor.type}; graphs take and give float32")
-            row = shapes[tensor.name]
-            if tuple(tensor.shape[1:]) != row:
-                raise BundleIncompatible(
-                    f"{where} has shape {tuple(tensor.shape)}; "
-                    f"the manifest asks for (batch, {', '.join(map(str, row))})"
-                )
-            if isinstance(tensor.shape[0], int):
-                raise BundleIncompatible(f"{where} has a fixed batch of {tensor.shape[0]}; export with a dynamic one")
+            kind = "float32" if tensor.type == "tensor(float)" else tensor.type
+            shape = [size if isinstance(size, int) else None for size in tensor.shape]
+            row = check_tensor(where, tensor.name, shape, kind, shapes)
             buffers[tensor.name] = np.zeros((self._max_batch, *row), np.float32)
         return buffers
 

@@ -124,8 +124,9 @@ def test_a_provider_that_does_not_start_is_never_a_silent_fallback(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     real = onnxruntime.InferenceSession
 
-    def falls_back(model: bytes, sess_options: Any, providers: Any) -> Any:
+    def falls_back(model: bytes, sess_options: Any, providers: Any, enable_fallback: int) -> Any:
         assert providers[0] == ("CUDAExecutionProvider", {"device_id": 2})
+        assert enable_fallback == 0  # or it would print
         return real(model, sess_options=sess_options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", falls_back)
