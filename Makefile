@@ -7,7 +7,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check
 # Pinned, so that a new release (and its gigabytes of CUDA packages) does not come by itself. To test against another
 # build, a CPU one say: make test TORCH="torch==2.13.0 --index-url ADDRESS".
 TORCH ?= torch==2.13.0
-SOURCES := emert_edge export tests benchmarks examples
+SOURCES := emert_edge export calibration tests benchmarks examples
 
 .PHONY: help demo test lint bench asan bundle clean
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ SOURCES := emert_edge export tests benchmarks examples
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export -type f -not -path '*/__pycache__/*')
+$(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export calibration -type f -not -path '*/__pycache__/*')
 	@echo "installing into $(DEMO): a download of some 100 MB and a build, two to three minutes"
 	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/python -m pip install $(PIP_OPTIONS) .

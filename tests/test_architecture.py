@@ -24,6 +24,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"emert_edge"}),
     frozenset({"reference"}),
     frozenset({"export"}),
+    frozenset({"calibration"}),
     frozenset({"cli"}),
     frozenset({"__main__"}),
 )
@@ -38,7 +39,7 @@ HEAVY = {
 WHEN_USED = {("engines/tensorrt_library.py", "tensorrt"), ("engines/cuda_memory.py", "pycuda")}
 """What a board brings: one file may import it, in the moment it is used."""
 
-OFF_DEVICE = {"reference", "export"}
+OFF_DEVICE = {"reference", "export", "calibration"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -47,8 +48,9 @@ def modules() -> Iterator[tuple[str, Path]]:
     for file in sorted(package.rglob("*.py")):
         parts = file.relative_to(package).with_suffix("").parts
         yield ("emert_edge" if parts == ("__init__",) else parts[0]), file
-    for file in sorted((ROOT / "export").rglob("*.py")):
-        yield "export", file
+    for room in ("export", "calibration"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            yield room, file
 
 
 def imports(file: Path) -> Iterator[tuple[str, int, bool]]:

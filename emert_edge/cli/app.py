@@ -83,10 +83,14 @@ def _register(wanted: str | None) -> None:
     from emert_edge.cli.export import export
     from emert_edge.cli.gaze import gaze_app
     from emert_edge.cli.planned import COMMANDS
+    from emert_edge.cli.quantize import quantize
     from emert_edge.cli.run import run
     from emert_edge.cli.train import train
 
-    for name, command in (("demo", demo), ("run", run), ("train", train), ("evaluate", evaluate), ("export", export)):
+    for name, command in (
+        ("demo", demo), ("run", run), ("train", train), ("evaluate", evaluate), ("export", export),
+        ("quantize", quantize),
+    ):  # fmt: skip
         app.command(name)(command)
     app.add_typer(bundle_app, name="bundle")
     app.add_typer(gaze_app, name="gaze")
