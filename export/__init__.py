@@ -2,8 +2,50 @@
 
 from __future__ import annotations
 
-from .bundle import export_bundle, export_checkpoint
-from .graphs import ExportFailed, GraphReport, export_graphs
-from .published import export_published
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ExportFailed", "GraphReport", "export_bundle", "export_checkpoint", "export_graphs", "export_published"]
+if TYPE_CHECKING:
+    from .bundle import export_bundle, export_checkpoint
+    from .failure import ExportFailed
+    from .graphs import export_graphs
+    from .parity import GraphReport
+    from .precision import HalfGraphs, half_graph, half_graphs
+    from .published import export_published
+
+__all__ = [
+    "ExportFailed",
+    "GraphReport",
+    "HalfGraphs",
+    "export_bundle",
+    "export_checkpoint",
+    "export_graphs",
+    "export_published",
+    "half_graph",
+    "half_graphs",
+]
+
+_HOMES = {
+    "ExportFailed": "failure",
+    "GraphReport": "parity",
+    "HalfGraphs": "precision",
+    "export_bundle": "bundle",
+    "export_checkpoint": "bundle",
+    "export_graphs": "graphs",
+    "export_published": "published",
+    "half_graph": "precision",
+    "half_graphs": "precision",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: what works on a finished bundle needs no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from emert_edge.bundle import Bundle, write_bundle
 from emert_edge.bundle.manifest import (
+    Evidence,
     EyeInput,
     FileEntry,
     FixationInput,
@@ -28,9 +29,11 @@ from emert_edge.reference.emert import Emert
 from emert_edge.reference.reactions import REACTIONS
 from emert_edge.simulation import EXPRESSIONS, POLARITIES
 
-from .graphs import GraphReport, export_graphs
+from .graphs import export_graphs
+from .parity import GraphReport
+from .precision import half_graphs
 
-__all__ = ["bundle_files", "export_bundle", "export_checkpoint", "graph_entries", "parity_of"]
+__all__ = ["Exported", "export_bundle", "export_checkpoint", "with_half"]
 
 NO_LICENCE = "not stated by whoever exported these weights"
 WINDOW, FIXATION = WindowSpec(), FixationInput()
@@ -58,8 +61,9 @@ def export_bundle(
     command: str = "",
     metrics: Mapping[str, float] | None = None,
     reactions: Sequence[str] | None = None,
+    fp16: bool = True,
 ) -> Bundle:
-    """Export a model's graphs and write them as a bundle, whole or not at all.
+    """Export a model's graphs in FP32 and FP16, and write them as a bundle, whole or not at all.
 
     Parameters
     ----------
@@ -85,9 +89,12 @@ def export_bundle(
     temperature : mapping, optional
         Softmax temperatures: `emotion`, `expression`, `face_expression`.
     metrics : mapping, optional
-        Measured figures; the largest difference of each graph from PyTorch is added as `parity_ROLE`.
+        Measured figures; the largest difference of each graph is added: from PyTorch as `parity_ROLE`, of FP16 from
+        FP32 as `parity_ROLE_fp16`.
     reactions : sequence of str, optional
         Names of the reactions, where the model has that head.
+    fp16 : bool
+        Whether the bundle gets FP16 graphs beside the FP32 ones.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def export_bundle(
         )
     # Before the slow part: what is wrong with the statistics is an error at once.
     eye = EyeInput(features=tuple(eye_features), mean=tuple(eye_mean), std=tuple(eye_std), clip=eye_clip)
-    reports = export_graphs(model)
+    exported = with_half(export_graphs(model), fp16=fp16)
     points = model.config.gaze == "points"
     manifest = Manifest(
         name=name,
@@ -144,32 +151,59 @@ def export_bundle(
         window=window,
         temperature=dict(temperature or {}),
         training=Training(
-            data=tuple(data), summary=summary, command=command, metrics={**(metrics or {}), **parity_of(reports)}
+            data=tuple(data), summary=summary, command=command, metrics={**(metrics or {}), **exported.parity()}
         ),
         licence=licence,
-        **graph_entries(reports),
+        **exported.entries(),
     )
-    return write_bundle(out, manifest, bundle_files(reports, card))
+    return write_bundle(out, manifest, exported.files(card))
 
 
-def parity_of(reports: Mapping[Role, GraphReport]) -> dict[str, float]:
-    """The largest differences from PyTorch, as a manifest's metrics name them."""
-    return {f"parity_{role}": float(f"{report.largest_difference:.2g}") for role, report in reports.items()}
+class Exported(NamedTuple):
+    """A model's graphs in all precisions, and what a bundle says of them."""
+
+    reports: tuple[GraphReport, ...]
+    evidence: tuple[Evidence, ...] = ()
+
+    def parity(self) -> dict[str, float]:
+        """The largest differences, as a manifest's metrics name them."""
+        return {
+            f"parity_{report.role}" + ("" if report.precision == "fp32" else f"_{report.precision}"): float(
+                f"{report.largest_difference:.2g}"
+            )
+            for report in self.reports
+        }
+
+    def files(self, card: str) -> dict[str, bytes]:
+        """A bundle's files by name."""
+        return {report.file: report.onnx for report in self.reports} | {"card.md": card.encode()}
+
+    def entries(self) -> dict[str, Any]:
+        """What a manifest says of those files; `write_bundle` fills in sizes and sums."""
+        return {
+            "card": "card.md",
+            "graphs": tuple(
+                Graph(role=report.role, precision=report.precision, target="any", file=report.file)
+                for report in self.reports
+            ),
+            "evidence": self.evidence,
+            "files": {name: FileEntry(sha256="0" * 64, size=0) for name in self.files("")},
+        }
 
 
-def bundle_files(reports: Mapping[Role, GraphReport], card: str) -> dict[str, bytes]:
-    """A bundle's files by name."""
-    return {f"{role}.fp32.onnx": report.onnx for role, report in reports.items()} | {"card.md": card.encode()}
+def with_half(full: Mapping[Role, GraphReport], *, fp16: bool = True) -> Exported:
+    """The FP32 graphs and, where wanted, those in FP16 beside them, checked.
 
-
-def graph_entries(reports: Mapping[Role, GraphReport]) -> dict[str, Any]:
-    """What a manifest says of those files; `write_bundle` fills in sizes and sums."""
-    names = bundle_files(reports, "")
-    return {
-        "card": "card.md",
-        "graphs": tuple(Graph(role=role, precision="fp32", target="any", file=f"{role}.fp32.onnx") for role in reports),
-        "files": {name: FileEntry(sha256="0" * 64, size=0) for name in names},
-    }
+    Raises
+    ------
+    ExportFailed
+        If half precision is not enough for the model.
+    """
+    reports = tuple(full.values())
+    if not fp16:
+        return Exported(reports)
+    half = half_graphs({role: report.onnx for role, report in full.items()})
+    return Exported((*reports, *half.reports.values()), (half.evidence,))
 
 
 def export_checkpoint(
@@ -181,6 +215,7 @@ def export_checkpoint(
     licence: str = NO_LICENCE,
     command: str = "",
     metrics: Mapping[str, float] | None = None,
+    fp16: bool = True,
 ) -> Bundle:
     """Export a checkpoint that `train` has finished, with a card that says what it was trained on.
 
@@ -224,4 +259,5 @@ def export_checkpoint(
         command=command,
         metrics=measured,
         reactions=REACTIONS if model.config.reactions else None,
+        fp16=fp16,
     )

@@ -19,16 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from emert_edge.bundle.manifest import FixationInput, Role
-from emert_edge.errors import EmertError
 from emert_edge.reference.configuration import face_input
 from emert_edge.reference.emert import HEAD_OUTPUTS, Emert
 
+from .failure import ExportFailed
+from .form import IR_VERSION, OPSET, Shapes, check_form
+from .parity import Answers, GraphReport, Reference, compare, drawn_inputs
+
 __all__ = [
-    "IR_VERSION",
-    "OPSET",
     "TOLERANCE",
-    "ExportFailed",
-    "GraphReport",
     "GraphSpec",
     "HeadGraph",
     "Parts",
@@ -39,26 +38,10 @@ __all__ = [
     "require_finite",
 ]
 
-OPSET = 18
-IR_VERSION = 10
-"""The newest that ONNX Runtime 1.18 reads, and that can be had on Python 3.10."""
 TOLERANCE = 1e-5
-BATCHES = (1, 3, 8)
 _EXAMPLE_BATCH = 2
 
-
-class ExportFailed(EmertError):
-    """A graph came out of the exporter that is not what the model is."""
-
-
-class GraphReport(NamedTuple):
-    """One exported graph."""
-
-    role: Role
-    onnx: bytes
-    largest_difference: float
-    """Largest absolute difference from PyTorch over all outputs and batches, relative to 1 or the output's size; of
-    the head also behind the encoders' graphs, from the whole model."""
+FloatArray = npt.NDArray[np.float32]
 
 
 class GraphSpec(NamedTuple):
@@ -66,9 +49,8 @@ class GraphSpec(NamedTuple):
 
     module: nn.Module
     """Takes the inputs by position, gives the outputs as a tensor or a tuple of tensors."""
-    inputs: Mapping[str, tuple[int, ...]]
-    """Shapes without the batch."""
-    outputs: Mapping[str, tuple[int, ...]]
+    inputs: Shapes
+    outputs: Shapes
 
 
 class Parts(NamedTuple):
@@ -140,22 +122,9 @@ def emert_parts(model: Emert) -> Parts:
     return Parts(graphs, whole)
 
 
-def _random_inputs(spec: GraphSpec, batch: int, rng: np.random.Generator, missing: str = "") -> dict[str, Any]:
-    inputs: dict[str, npt.NDArray[np.float32]] = {}
-    for name, shape in spec.inputs.items():
-        if name.endswith("_mask"):
-            values = (rng.random((batch, *shape)) < 0.6).astype(np.float32)
-            if missing in (name, "all"):
-                values[:] = 0
-        else:
-            values = rng.standard_normal((batch, *shape)).astype(np.float32)
-        inputs[name] = values
-    return inputs
-
-
 def _exported(role: Role, spec: GraphSpec) -> bytes:
     rng = np.random.default_rng(0)
-    example = _random_inputs(spec, _EXAMPLE_BATCH, rng)
+    example = drawn_inputs(spec.inputs, _EXAMPLE_BATCH, rng)
     axes = {name: {0: torch.export.Dim("batch")} for name in spec.inputs}
     spec.module.eval()
     arguments = tuple(torch.from_numpy(example[name]) for name in spec.inputs)
@@ -212,114 +181,21 @@ def _slimmed(role: Role, proto: Any) -> Any:
     return onnx.shape_inference.infer_shapes(slim, strict_mode=True)
 
 
-def _check_form(role: Role, spec: GraphSpec, data: bytes) -> None:
-    """Opset, IR version, names, element types and axes, read back from the file."""
-    import onnx
+def _answers(spec: GraphSpec) -> Answers:
+    def answers(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        given = spec.module(*(torch.from_numpy(values[name]) for name in spec.inputs))
+        tensors = (given,) if isinstance(given, Tensor) else given
+        return {name: tensor.numpy() for name, tensor in zip(spec.outputs, tensors, strict=True)}
 
-    proto = onnx.load_from_string(data)
-    opsets = {entry.domain: entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")}
-    if list(opsets.values()) != [OPSET]:
-        raise ExportFailed(f"{role}: opset {opsets} was written instead of {OPSET}")
-    foreign = sorted({node.domain for node in proto.graph.node if node.domain not in ("", "ai.onnx")})
-    if foreign:
-        raise ExportFailed(f"{role}: operators of {', '.join(foreign)} are in the graph; no engine but one knows them")
-    if proto.ir_version > IR_VERSION:
-        raise ExportFailed(f"{role}: IR version {proto.ir_version} is newer than {IR_VERSION}")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in proto.graph.initializer):
-        raise ExportFailed(f"{role}: weights lie outside of the file")
-    for kind, values, wanted in (
-        ("input", proto.graph.input, spec.inputs),
-        ("output", proto.graph.output, spec.outputs),
-    ):
-        names = [value.name for value in values]
-        if names != list(wanted):
-            raise ExportFailed(f"{role}: {kind}s are {names}, wanted {list(wanted)}")
-        for value in values:
-            tensor = value.type.tensor_type
-            if tensor.elem_type != onnx.TensorProto.FLOAT:
-                raise ExportFailed(f"{role}: {kind} {value.name} is not float32")
-            axes = [axis.dim_param or axis.dim_value for axis in tensor.shape.dim]
-            expected = ["batch", *wanted[value.name]]
-            if axes != expected:
-                raise ExportFailed(f"{role}: {kind} {value.name} has axes {axes}, wanted {expected}")
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportFailed(f"{role}: the graph is not valid ONNX ({str(error).splitlines()[0]})") from error
+    return answers
 
 
-def _session(data: bytes) -> Any:
-    import onnxruntime
+def _reference(parts: Parts) -> Reference:
+    def whole(values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+        answers = parts.whole({name: torch.from_numpy(value) for name, value in values.items()})
+        return {name: tensor.numpy() for name, tensor in answers.items()}
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-
-def _difference(got: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
-    if got.shape != wanted.shape or not np.isfinite(got).all():
-        return float("inf")
-    return float(np.abs(got - wanted).max() / max(1.0, float(np.abs(wanted).max())))
-
-
-def _compare(
-    role: Role, got: Mapping[str, npt.NDArray[np.float32]], wanted: Mapping[str, Tensor], circumstances: str
-) -> float:
-    """Largest difference over the outputs; `ExportFailed` where it is more than it may be."""
-    worst = 0.0
-    for name, values in got.items():
-        difference = _difference(values, wanted[name].numpy())
-        if not difference <= TOLERANCE:
-            raise ExportFailed(
-                f"{role}: output {name} differs from PyTorch by {difference:.2e} {circumstances}; "
-                f"at most {TOLERANCE:g} is allowed"
-            )
-        worst = max(worst, difference)
-    return worst
-
-
-def _run(session: Any, inputs: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
-
-
-def _check_graph(role: Role, spec: GraphSpec, session: Any, rng: np.random.Generator) -> float:
-    """One graph beside its module: at every batch, with random masks, and with each modality missing."""
-    masks = [name for name in spec.inputs if name.endswith("_mask")]
-    worst = 0.0
-    for batch in BATCHES:
-        for missing in ["", *masks, "all"] if masks else [""]:
-            inputs = _random_inputs(spec, batch, rng, missing)
-            wanted = spec.module(*(torch.from_numpy(inputs[name]) for name in spec.inputs))
-            wanted = dict(zip(spec.outputs, (wanted,) if isinstance(wanted, Tensor) else wanted, strict=True))
-            circumstances = f"at batch {batch}" + (f" without {missing}" if missing else "")
-            worst = max(worst, _compare(role, _run(session, inputs), wanted, circumstances))
-    return worst
-
-
-def _check_chain(parts: Parts, sessions: Mapping[Role, Any], rng: np.random.Generator) -> float:
-    """All graphs in a row beside the whole model, at every batch; each row of it lacks something else."""
-    head = parts.graphs["head"]
-    masks = [name for name in head.inputs if name.endswith("_mask")]
-    encoded = {f"{role.split('_')[0]}_tokens": role for role in sessions if role != "head"}
-    worst = 0.0
-    for batch in BATCHES:
-        inputs = _random_inputs(head, batch, rng)
-        for row in range(batch) if masks else ():
-            lacking = ["", *masks, "all"][(row + batch) % (len(masks) + 2)]
-            for name in masks:
-                inputs[name][row] *= lacking not in (name, "all")
-        whole = {name: torch.from_numpy(values) for name, values in inputs.items() if name not in encoded}
-        for name, role in encoded.items():
-            ((source, shape),) = parts.graphs[role].inputs.items()
-            tokens, width = head.inputs[name]
-            pictures = rng.standard_normal((batch * tokens, *shape), np.float32)
-            inputs[name] = _run(sessions[role], {source: pictures})[name[:-1]].reshape(batch, tokens, width)
-            whole[source] = torch.from_numpy(pictures.reshape(batch, tokens, *shape))
-        circumstances = f"at batch {batch}, behind the encoders' graphs"
-        worst = max(worst, _compare("head", _run(sessions["head"], inputs), parts.whole(whole), circumstances))
-    return worst
+    return Reference("PyTorch", {role: _answers(spec) for role, spec in parts.graphs.items()}, whole)
 
 
 def check_parity(parts: Parts, graphs: Mapping[Role, bytes], *, seed: int = 0) -> dict[Role, float]:
@@ -332,12 +208,9 @@ def check_parity(parts: Parts, graphs: Mapping[Role, bytes], *, seed: int = 0) -
     ExportFailed
         If one exceeds `TOLERANCE`, or an output is not finite.
     """
-    rng = np.random.default_rng(seed)
-    sessions = {role: _session(graphs[role]) for role in parts.graphs}
     with torch.no_grad():
-        found = {role: _check_graph(role, spec, sessions[role], rng) for role, spec in parts.graphs.items()}
-        found["head"] = max(found["head"], _check_chain(parts, sessions, rng))
-    return found
+        found = compare(graphs, _reference(parts), TOLERANCE, seed=seed)
+    return {role: parity.largest_difference for role, parity in found.items()}
 
 
 def export_parts(parts: Parts) -> dict[Role, GraphReport]:
@@ -363,7 +236,7 @@ def export_parts(parts: Parts) -> dict[Role, GraphReport]:
     graphs: dict[Role, bytes] = {}
     for role, spec in parts.graphs.items():
         data = _exported(role, spec)
-        _check_form(role, spec, data)
+        check_form(role, spec.inputs, spec.outputs, data)
         graphs[role] = data
     parity = check_parity(parts, graphs)
     return {role: GraphReport(role, graphs[role], parity[role]) for role in graphs}

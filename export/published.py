@@ -31,7 +31,7 @@ from emert_edge.reference.published import (
     read_checkpoint,
 )
 
-from .bundle import bundle_files, graph_entries, parity_of
+from .bundle import with_half
 from .graphs import GraphSpec, HeadGraph, Parts, export_parts, require_finite
 
 __all__ = [
@@ -294,6 +294,7 @@ def export_published(
     gaze_scale: tuple[float, float] = (1.0, 1.0),
     licence: str = PUBLISHED_LICENCE,
     command: str = "",
+    fp16: bool = True,
 ) -> Bundle:
     """Make a bundle of a checkpoint of the authors'.
 
@@ -315,6 +316,8 @@ def export_published(
         was trained on pixels.
     licence : str
         Of the weights.
+    fp16 : bool
+        Whether the bundle gets FP16 graphs beside the FP32 ones.
 
     Raises
     ------
@@ -337,7 +340,7 @@ def export_published(
     if len(columns) != EYE_SHAPE[1]:
         raise ValueError(f"eye_columns: {len(columns)} are named; a published checkpoint takes {EYE_SHAPE[1]}")
     require_finite(model)
-    reports = export_parts(published_parts(model, meaning))
+    exported = with_half(export_parts(published_parts(model, meaning)), fp16=fp16)
     variant = model.shape.variant
     description = f"The authors' EMERT, variant {variant}: {meaning.words}."
     manifest = Manifest(
@@ -364,13 +367,13 @@ def export_published(
             data=("unknown: a checkpoint of the authors' code, which was published with the EMER data set",),
             summary="not trained by emert_edge; the checkpoint does not say how it was trained",
             command=command,
-            metrics=parity_of(reports),
+            metrics=exported.parity(),
         ),
         licence=licence,
-        **graph_entries(reports),
+        **exported.entries(),
     )
     card = _card(manifest, meaning, checkpoint.name)
-    return write_bundle(out, manifest, bundle_files(reports, card))
+    return write_bundle(out, manifest, exported.files(card))
 
 
 def _card(manifest: Manifest, meaning: Meaning, file: str) -> str:

@@ -16,8 +16,9 @@ pytest.importorskip("onnxslim", reason="exporting needs the extra `export`")
 ort = pytest.importorskip("onnxruntime")
 
 from emert_edge.export import ExportFailed, GraphReport, export_bundle, export_checkpoint, export_graphs  # noqa: E402
-from emert_edge.export import graphs as graphs_module  # noqa: E402
-from emert_edge.export.graphs import IR_VERSION, OPSET, check_parity, emert_parts  # noqa: E402
+from emert_edge.export import parity as parity_module  # noqa: E402
+from emert_edge.export.form import IR_VERSION, OPSET, check_form  # noqa: E402
+from emert_edge.export.graphs import check_parity, emert_parts  # noqa: E402
 
 from emert_edge.bundle import Bundle  # noqa: E402
 from emert_edge.bundle.manifest import WindowSpec  # noqa: E402
@@ -65,7 +66,7 @@ def exported(name: str) -> Exported:
         if model.fixation_encoder is not None:
             model.fixation_encoder(torch.rand(8, 4, 112, 112))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs_module, "BATCHES", (1,))  # at 3 and 8 the tests below look themselves
+        patch.setattr(parity_module, "BATCHES", (1,))  # at 3 and 8 the tests below look themselves
         reports = export_graphs(model)
     assert not model.training
     return Exported(
@@ -216,7 +217,7 @@ def test_a_silent_failure_of_the_exporter_is_found_out(
     spoil(proto)
     spec = emert_parts(model).graphs["face_encoder"]
     with pytest.raises(ExportFailed, match=words):
-        graphs_module._check_form("face_encoder", spec, proto.SerializeToString())
+        check_form("face_encoder", spec.inputs, spec.outputs, proto.SerializeToString())
 
 
 def test_a_bundle_comes_out_whole(model: Emert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: Any) -> None:
@@ -234,9 +235,15 @@ def test_a_bundle_comes_out_whole(model: Emert, tmp_path: Path, monkeypatch: pyt
     assert manifest.labels.reactions == REACTIONS
     assert manifest.eye is not None
     assert manifest.eye.features == FEATURE_NAMES
-    assert {graph.role for graph in manifest.graphs} == {"face_encoder", "fixation_encoder", "head"}
+    roles = ("face_encoder", "fixation_encoder", "head")
+    assert {graph.file for graph in manifest.graphs} == {
+        f"{role}.{kind}.onnx" for role in roles for kind in ("fp32", "fp16")
+    }
+    assert bundle.precisions("cpu") == bundle.precisions("tensorrt") == ("fp32", "fp16")
     assert manifest.training.metrics["face_uar"] == 0.5
-    assert manifest.training.metrics["parity_head"] <= TOLERANCE
+    for role in roles:
+        assert manifest.training.metrics[f"parity_{role}"] <= TOLERANCE
+        assert TOLERANCE < manifest.training.metrics[f"parity_{role}_fp16"] <= 2e-3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 pytest.importorskip("onnxslim", reason="exporting needs the extra `export`")
 ort = pytest.importorskip("onnxruntime")
 
-from emert_edge.export import graphs  # noqa: E402
+from emert_edge.export import GraphReport, parity  # noqa: E402
 from emert_edge.export.published import (  # noqa: E402
     PUBLISHED_LICENCE,
     EyeColumn,
@@ -81,11 +81,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
         file = folder / f"{stem}.pth"
         torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in drawn_state(stem).items()}}, file)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(graphs, "BATCHES", (1,))  # at 3 and 8 the tests look themselves
+            patch.setattr(parity, "BATCHES", (1,))  # at 3 and 8 the tests look themselves
             bundle = export_published(file, folder / f"{stem}.emert", name=stem, **TOLD[stem])
         sessions = {
             graph.role: ort.InferenceSession(bundle.read(graph.file), providers=["CPUExecutionProvider"])
             for graph in bundle.manifest.graphs
+            if graph.precision == "fp32"
         }
         return Made(load_published(drawn_state(stem)), bundle, sessions)
 
@@ -396,9 +397,11 @@ def test_named_columns_reach_the_head_in_the_checkpoints_order(
         assert inputs["eye_tokens"][row][:, 5] == pytest.approx(points[:, 0] * 1920, rel=1e-5)
 
 
-def reports_of(bundle: Bundle) -> dict[Any, graphs.GraphReport]:
+def reports_of(bundle: Bundle) -> dict[Any, GraphReport]:
     return {
-        graph.role: graphs.GraphReport(graph.role, bundle.read(graph.file), 0.0) for graph in bundle.manifest.graphs
+        graph.role: GraphReport(graph.role, bundle.read(graph.file), 0.0)
+        for graph in bundle.manifest.graphs
+        if graph.precision == "fp32"
     }
 
 
@@ -464,7 +467,7 @@ def test_the_command_tells_the_authors_checkpoints_from_our_own(
     options = ("--task", "expression", "--labels", ", ".join(EXPRESSIONS))
     assert command("export", str(file), "--out", str(tmp_path / "b.emert"), "--name", "theirs", *options) == 0
     told = capsys.readouterr()
-    assert "theirs@1, 2 graphs, profile published" in told.out
+    assert "theirs@1, 4 graphs, profile published" in told.out
     assert "guess" in told.err
     assert Bundle.open(tmp_path / "b.emert").manifest.labels.expression == EXPRESSIONS
     own = tmp_path / "model.pt"

@@ -66,7 +66,7 @@ def test_what_train_finishes_export_makes_a_bundle_of(tmp_path: Path) -> None:
     )
     done = command("export", str(checkpoint), "--out", str(tmp_path / "own.emert"), "--name", "own")
     assert done.returncode == 0, done.stderr
-    assert "own@1, 3 graphs" in done.stdout
+    assert "own@1, 6 graphs" in done.stdout
     bundle = Bundle.open(tmp_path / "own.emert")
     bundle.verify()
     assert "has never seen a person" in bundle.card
