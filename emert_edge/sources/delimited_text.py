@@ -19,19 +19,21 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError
 from emert_edge.sources.text_lines import TextLines
 
-__all__ = ["Block", "DelimitedText", "Table", "gathered"]
+__all__ = ["Block", "DelimitedText", "Table", "Titled", "column_of", "gathered", "listed"]
 
 BytesArray = npt.NDArray[np.bytes_]
 
 _WIDEST_NUMBER = 64  # bytes; the longest that a tracker writes has 24
 _QUOTED_ROWS = 8192
 _EXACT_DIGITS = 18  # whole numbers of so many digits fit int64
+_FLOAT_DIGITS = 15  # and so many float64, exactly
+_POWERS = 10.0 ** np.arange(_FLOAT_DIGITS + 1)
 _NUMBER_BYTES = np.zeros(256, dtype=np.bool_)
 _NUMBER_BYTES[[0, *b"0123456789+-.eE"]] = True
 
 
-class Table(Protocol):
-    """What holds cells in rows and columns: delimited text, or a workbook's sheet."""
+class Titled(Protocol):
+    """What cells come from, as messages name it."""
 
     @property
     def path(self) -> Path: ...
@@ -41,6 +43,10 @@ class Table(Protocol):
 
     @property
     def encoding(self) -> str: ...
+
+
+class Table(Titled, Protocol):
+    """What holds cells in rows and columns: delimited text, or a workbook's sheet."""
 
     def column(self, name: str) -> int: ...
 
@@ -227,7 +233,7 @@ class Block:
         The line of the file on which each row begins.
     """
 
-    def __init__(self, table: Table, lines: npt.NDArray[np.int64], cells: dict[int, BytesArray]) -> None:
+    def __init__(self, table: Titled, lines: npt.NDArray[np.int64], cells: dict[int, BytesArray]) -> None:
         self.table = table
         self.lines = lines
         self._cells = cells
@@ -266,18 +272,17 @@ class Block:
         prepared, plain, empty = _prepared(cells)
         for text in missing:
             empty |= cells == text.encode()
-        prepared[empty] = b"nan"
-        odd = np.flatnonzero(~plain & ~empty)
-        values: dict[int, float] = {}
-        for row in odd.tolist():
-            values[row] = self._number(row, place, missing)
-        prepared[odd] = b"nan"
-        try:
-            answer: npt.NDArray[np.float64] = prepared.astype(np.float64)
-        except ValueError:
-            answer = np.array([self._number(row, place, missing) for row in range(len(self))], dtype=np.float64)
-        for row, value in values.items():
-            answer[row] = value
+        answer, done = _decimals(prepared)
+        answer[empty] = np.nan
+        done = done & plain | empty
+        rest = np.flatnonzero(plain & ~done)  # exponents, many digits, no numbers
+        if rest.size:
+            try:
+                answer[rest] = prepared[rest].astype(np.float64)
+            except ValueError:
+                plain[rest] = False
+        for row in np.flatnonzero(~plain & ~done).tolist():
+            answer[row] = self._number(row, place, missing)
         absent = [known for text in missing if (known := _float(text)) is not None]
         if absent:
             answer[np.isin(answer, absent)] = np.nan
@@ -396,6 +401,33 @@ def _prepared(cells: BytesArray) -> tuple[BytesArray, npt.NDArray[np.bool_], npt
         plain &= np.char.str_len(prepared) <= _WIDEST_NUMBER
     empty = matrix[:, 0] == 0
     return prepared, plain, empty
+
+
+def _decimals(cells: BytesArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Plain decimals ([-]digits[.digits]) of at most 15 digits, correctly rounded, and which cells were of that kind.
+
+    Both the digits as a whole number and the power of ten are exact in float64, so that their quotient is the nearest
+    number to the cell.
+    """
+    columns = np.ascontiguousarray(_matrix(cells).T)
+    value = np.zeros(cells.size, dtype=np.int64)
+    digits = np.zeros(cells.size, dtype=np.int16)
+    decimals = np.zeros(cells.size, dtype=np.int16)
+    point = np.zeros(cells.size, dtype=np.bool_)
+    negative = columns[0] == ord("-")
+    good = np.ones(cells.size, dtype=np.bool_)
+    for place, byte in enumerate(columns):
+        digit = byte - np.uint8(ord("0"))
+        is_digit = digit <= 9
+        is_point = byte == ord(".")
+        good &= is_digit | is_point & ~point | (byte == 0) | (negative if place == 0 else False)
+        value = np.where(is_digit, 10 * value + digit, value)
+        digits += is_digit
+        decimals += is_digit & point
+        point |= is_point
+    good &= (digits > 0) & (digits <= _FLOAT_DIGITS)
+    answer = value / _POWERS[np.minimum(decimals, _FLOAT_DIGITS)]
+    return np.where(negative, -answer, answer), good
 
 
 def _decimal_times(cells: BytesArray, unit_ns: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

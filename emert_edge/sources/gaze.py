@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emert_edge.errors import GazeFormatError, SourceError
-from emert_edge.sources import plain_table, pupil_core, tobii_pro_lab, tobii_studio
+from emert_edge.sources import eyelink_asc, plain_table, pupil_core, tobii_pro_lab, tobii_studio
 from emert_edge.sources.delimited_text import DelimitedText, Table
 from emert_edge.sources.gaze_recording import GazeRecording, GazeSource
 from emert_edge.sources.plain_table import read_columns
@@ -55,7 +55,7 @@ class _FolderReader(_Reader, Protocol):
 
 
 _TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core)
-_FILES: tuple[_FileReader, ...] = ()
+_FILES: tuple[_FileReader, ...] = (eyelink_asc,)
 _FOLDERS: tuple[_FolderReader, ...] = ()
 _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}
 #: What `open_gaze` takes as `format`.

@@ -11,10 +11,10 @@ from typing import BinaryIO, cast
 
 from emert_edge.errors import GazeFormatError, SourceError
 
-__all__ = ["GZIP", "TextLines", "first_bytes"]
+__all__ = ["GZIP", "TextLines", "as_utf8", "first_bytes"]
 
 GZIP = b"\x1f\x8b"
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
 _LONGEST_LINE = 32 << 20
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -111,6 +111,15 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
     """
     with _opened(path) as file:
         return _read(file, count, path)
+
+
+def as_utf8(start: bytes) -> bytes:
+    """How a text begins, whatever its Unicode form, without its mark; what cannot be decoded is left out."""
+    for mark, encoding in _BOMS:
+        if start.startswith(mark):
+            return start[len(mark) :].decode(encoding, errors="ignore").encode()
+    encoding = _encoding(start)
+    return start if encoding == "utf-8" else start.decode(encoding, errors="ignore").encode()
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from emert_edge.errors import EmertError, GazeFormatError, SourceError
 from emert_edge.eye import GazeSamples
-from emert_edge.eye.samples import ARRAY_NAMES
 from emert_edge.sources import open_gaze
+
+from .gaze_rounds import same
 
 TOBII = "tobii_prolab_ivt/I-VT-normal Data export_short.tsv"
 STUDIO = "tobii_studio_d2lab/data.tsv"
@@ -61,15 +62,6 @@ def delimiter(lines: list[bytes]) -> bytes:
 def time_column(lines: list[bytes]) -> int:
     titles = lines[0].split(delimiter(lines))
     return next(place for place, title in enumerate(titles) if title.lower().endswith(TIMES))
-
-
-def same(ours: GazeSamples, theirs: GazeSamples, count: int | None = None) -> None:
-    """Equal samples, or equal ones as far as the first goes."""
-    length = len(theirs) if count is None else count
-    assert len(ours) == length
-    np.testing.assert_array_equal(ours.t_ns, theirs.t_ns[:length])
-    for name in ARRAY_NAMES:
-        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name)[:length])
 
 
 def test_cut_anywhere_it_is_an_error_with_a_place_or_the_samples_so_far(real: list[bytes], tmp_path: Path) -> None:

@@ -13,16 +13,11 @@ import pytest
 
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye import GazeSamples
-from emert_edge.eye.samples import ARRAY_NAMES
 from emert_edge.sources import open_gaze
 
+from .gaze_rounds import peak_bytes, same
+
 TOBII = "tobii_prolab_ivt/I-VT-normal Data export_short.tsv"
-
-
-def same(ours: GazeSamples, theirs: GazeSamples) -> None:
-    np.testing.assert_array_equal(ours.t_ns, theirs.t_ns)
-    for name in ARRAY_NAMES:
-        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
 @pytest.fixture(scope="module")
@@ -193,3 +188,28 @@ def test_what_an_export_has_only_filtered_is_read_and_told(
     assert recording.metadata["filtered_columns"] == [
         "Gaze point X (filtered) [DACS px]", "Gaze point Y (filtered) [DACS px]", "Pupil diameter filtered [mm]",
     ]  # fmt: skip
+
+
+def test_two_hours_at_1000_hz_would_need_less_than_500_mb(tmp_path: Path) -> None:
+    eyes = [f"Gaze point {eye}{axis} [DACS px]" for eye in ("", "left ", "right ") for axis in "XY"]
+    sizes = [f"{kind} {eye} [mm]" for kind in ("Pupil diameter", "Eye openness") for eye in ("left", "right")]
+    header = [
+        "Recording timestamp [ms]", "Sensor", "Recording resolution width [px]", "Recording resolution height [px]",
+        "Eyetracker timestamp [μs]", *eyes, *sizes, "Validity left", "Validity right", "Eye movement type",
+        "Eye movement type index",
+    ]  # fmt: skip
+    cells = ["\t".join([*["512"] * 6, *[f"3,{n:03d}"] * 4, "Valid", "Valid"]) for n in range(970)]
+    peaks = []
+    for count in (100_000, 300_000):
+        rows = (
+            f"{n}\tEye Tracker\t1920\t1080\t{10**9 + 1000 * n}\t{cells[n % 970]}\tFixation\t{n // 300}\n"
+            for n in range(count)
+        )
+        path = tmp_path / f"{count}.tsv"
+        path.write_text("\t".join(header) + "\n" + "".join(rows), encoding="utf-8")
+        peaks.append(peak_bytes(path))
+    (few, low), (many, high) = peaks
+    assert (few, many) == (100_000, 300_000)
+    each = (high - low) / (many - few)
+    assert each < 64
+    assert low + each * (2 * 3600 * 1000 - few) < 500e6
