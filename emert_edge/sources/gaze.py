@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emert_edge.errors import GazeFormatError, SourceError
-from emert_edge.sources import eyelink_asc, plain_table, pupil_core, tobii_pro_lab, tobii_studio
+from emert_edge.sources import eyelink_asc, neon_native, plain_table, pupil_core, tobii_pro_lab, tobii_studio
 from emert_edge.sources.delimited_text import DelimitedText, Table
 from emert_edge.sources.gaze_recording import GazeRecording, GazeSource
 from emert_edge.sources.plain_table import read_columns
@@ -56,13 +56,15 @@ class _FolderReader(_Reader, Protocol):
 
 _TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core)
 _FILES: tuple[_FileReader, ...] = (eyelink_asc,)
-_FOLDERS: tuple[_FolderReader, ...] = ()
+_FOLDERS: tuple[_FolderReader, ...] = (neon_native,)
 _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}
 #: What `open_gaze` takes as `format`.
 GAZE_FORMATS = ("auto", *_READERS, plain_table.VENDOR)
 
 #: Tables that lie in a folder under a name of their own.
 _FILES_OF_FOLDERS = (pupil_core.GAZE_FILE,)
+#: Files that are a part of a folder's recording and say nothing alone, by the ends of their names.
+_PARTS_OF_FOLDERS = (".raw", ".time")
 #: Tables of something else than gaze, to be refused by name: columns (as patterns) that together give each away.
 _OTHER_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a Pupil Core export of something else than gaze", (r"pupil_timestamp|base_data",)),
@@ -117,6 +119,8 @@ def open_gaze(
     if columns is not None and format not in ("auto", plain_table.VENDOR):
         raise ValueError(f"columns belong to plain tables; format {format!r} knows its own")
     path = Path(path)
+    if path.suffix in _PARTS_OF_FOLDERS and any(reader.recognises(path.parent) for reader in _FOLDERS):
+        path = path.parent
     if _is_folder(path):
         for folder_reader in _FOLDERS:
             if folder_reader.recognises(path):
