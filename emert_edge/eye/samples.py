@@ -36,7 +36,7 @@ _PUPIL_UNITS = ("mm", "px", "au", None)
 _LABELS = ("pupil_unit", "space", "size_px", "clock")
 _NAN = np.array(np.nan, dtype=np.float32)
 _INT64 = np.iinfo(np.int64)
-_RATE_SAMPLES = 1 << 20  # so many times are looked at together, and tell the usual step
+_RATE_SAMPLES = 1 << 18  # so many times are looked at together, and tell the usual step
 
 
 def _frozen(array: Array) -> Array:
@@ -252,7 +252,7 @@ class GazeSamples:
         """Samples a second, measured: the mean of the steps in time that are no gaps (at most four times the median).
 
         Steps back in time don't count (where they are many the times are sorted first), and samples of one time count
-        as samples. None where no two times differ. (Of over two million steps, evenly spread ones tell the median.)
+        as samples. None where no two times differ. (Of very many steps, evenly spread ones tell the median.)
         """
         times = self.t_ns
         count = times.shape[0] - 1

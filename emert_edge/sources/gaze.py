@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emert_edge.errors import GazeFormatError, SourceError
-from emert_edge.sources import eyelink_asc, neon_native, plain_table, pupil_core, tobii_pro_lab, tobii_studio
+from emert_edge.sources import (
+    eyelink_asc,
+    neon_native,
+    plain_table,
+    pupil_cloud,
+    pupil_core,
+    tobii_pro_lab,
+    tobii_studio,
+)
 from emert_edge.sources.delimited_text import DelimitedText, Table
 from emert_edge.sources.gaze_recording import GazeRecording, GazeSource
 from emert_edge.sources.plain_table import read_columns
@@ -54,7 +62,7 @@ class _FolderReader(_Reader, Protocol):
     def read(self, path: Path, name: str) -> GazeRecording: ...
 
 
-_TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core)
+_TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core, pupil_cloud)
 _FILES: tuple[_FileReader, ...] = (eyelink_asc,)
 _FOLDERS: tuple[_FolderReader, ...] = (neon_native,)
 _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}
@@ -62,12 +70,19 @@ _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *
 GAZE_FORMATS = ("auto", *_READERS, plain_table.VENDOR)
 
 #: Tables that lie in a folder under a name of their own.
-_FILES_OF_FOLDERS = (pupil_core.GAZE_FILE,)
+_FILES_OF_FOLDERS = (pupil_core.GAZE_FILE, pupil_cloud.GAZE_FILE)
 #: Files that are a part of a folder's recording and say nothing alone, by the ends of their names.
 _PARTS_OF_FOLDERS = (".raw", ".time")
 #: Tables of something else than gaze, to be refused by name: columns (as patterns) that together give each away.
 _OTHER_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("a Pupil Core export of something else than gaze", (r"pupil_timestamp|base_data",)),
+    (
+        f"a Pupil Core export of something else than gaze; open its {pupil_core.GAZE_FILE}",
+        (r"pupil_timestamp|base_data",),
+    ),
+    (
+        f"a Pupil Cloud export of something else than gaze; open its {pupil_cloud.GAZE_FILE}",
+        (r"timestamp \[ns\]|start timestamp \[ns\]",),
+    ),
 )
 _REMEDY = "it is not read yet; export it as a plain table and say what its columns are with columns= (--gaze-columns)"
 
@@ -218,5 +233,5 @@ def _unknown(table: Table, format: str) -> GazeFormatError:
     if format != "auto":
         return GazeFormatError(f"{table.path}: this is not {_title(format)}{like and f'; {like}'}")
     if like:
-        return GazeFormatError(f"{table.path}: {like}; {_REMEDY}")
+        return GazeFormatError(f"{table.path}: {like}")
     return GazeFormatError(plain_table.unknown_table(table))

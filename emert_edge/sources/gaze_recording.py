@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Events
@@ -17,6 +18,7 @@ from emert_edge.eye.samples import GazeSamples
 __all__ = ["GazeRecording", "GazeSource", "likely_time_unit", "measured", "require_plausible_rate"]
 
 _CHUNK_SAMPLES = 4096
+_STRETCH = 1 << 18
 _SLOWEST_HZ, _FASTEST_HZ = 5.0, 5000.0
 _NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -124,11 +126,21 @@ class GazeRecording:
 
 def missing_shares(samples: GazeSamples) -> dict[str, float]:
     """The share of samples without a value, for gaze, each eye, pupils and openness that the recording has at all."""
-    shares = {"gaze": 1.0 - float(samples.valid.mean()) if len(samples) else 1.0}
+    shares = {"gaze": _missing(samples.x, samples.y)}
     for name in ("left_x", "right_x", "pupil_left", "pupil_right", "openness_left", "openness_right"):
         if samples.has(name):
-            shares[name] = 1.0 - float(np.isfinite(getattr(samples, name)).mean())
+            shares[name] = _missing(getattr(samples, name))
     return {name: round(share, 6) for name, share in shares.items()}
+
+
+def _missing(*columns: npt.NDArray[np.float32]) -> float:
+    """The share of samples that some column has no value for, without an array as long as a whole recording."""
+    count = columns[0].shape[0]
+    held = sum(
+        int(np.logical_and.reduce([np.isfinite(column[first : first + _STRETCH]) for column in columns]).sum())
+        for first in range(0, count, _STRETCH)
+    )
+    return 1.0 - held / count if count else 1.0
 
 
 def measured(samples: GazeSamples) -> dict[str, Any]:

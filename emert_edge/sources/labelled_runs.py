@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +25,17 @@ class Run(NamedTuple):
 
 
 class LabelledRuns:
-    """Runs gathered block by block; a run may reach over the blocks' borders."""
+    """Runs found block by block; a run may reach over the blocks' borders.
 
-    def __init__(self) -> None:
-        self._runs: list[Run] = []
+    Parameters
+    ----------
+    ended : callable
+        Is given each run as soon as it has ended: an hour's runs take memory.
+    """
+
+    def __init__(self, ended: Callable[[Run], None]) -> None:
+        self._ended = ended
+        self._last: Run | None = None
         self._taken = 0
 
     def add(
@@ -59,12 +66,16 @@ class LabelledRuns:
             values = [tuple(float(column[place]) for column in beside) for place in (first, last)]
             begin, end = self._taken + first, self._taken + last + 1
             run = Run(label[first], number[first], begin, end, int(t_ns[first]), int(t_ns[last]), values[0], values[1])
-            held = self._runs[-1] if self._runs and first == 0 else None
-            if held is not None and (held.label, held.number) == (run.label, run.number):
-                self._runs[-1] = held._replace(end=end, stop_ns=run.stop_ns, last=run.last)
-            else:
-                self._runs.append(run)
+            held = self._last
+            if first == 0 and held is not None and (held.label, held.number) == (run.label, run.number):
+                run = held._replace(end=end, stop_ns=run.stop_ns, last=run.last)
+            elif held is not None:
+                self._ended(held)
+            self._last = run
         self._taken += t_ns.size
 
-    def __iter__(self) -> Iterator[Run]:
-        return iter(self._runs)
+    def finish(self) -> None:
+        """There are no more samples: the last run has ended as well."""
+        if self._last is not None:
+            self._ended(self._last)
+            self._last = None

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.samples import GazeSamples
+from emert_edge.sources.beside import at_same_time, json_beside
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 
 __all__ = ["SCENE_SIZE_PX", "TITLE", "VENDOR", "read", "recognises"]
@@ -92,10 +92,10 @@ class _Recording:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.info = self._json("info.json", dict)
+        self.info = json_beside(folder / "info.json", dict)
         self.listed = {
             entry["name"]: entry
-            for entry in self._json("manifest.json", list)
+            for entry in json_beside(folder / "manifest.json", list)
             if isinstance(entry, dict) and isinstance(entry.get("name"), str)
         }
 
@@ -107,7 +107,7 @@ class _Recording:
             axis: gaze[axis].astype(np.float64) / side for axis, side in zip("xy", SCENE_SIZE_PX, strict=True)
         }
         state_t, state, _ = self._timed("eye_state")
-        place = _places(state_t, t_ns)
+        place = at_same_time(state_t, t_ns)
         for ours, field in (
             *((f"pupil_{eye}", f"pupil_diameter_{eye}_mm") for eye in ("left", "right")),
             *((f"openness_{eye}", f"eyelid_aperture_{eye}_mm") for eye in ("left", "right")),
@@ -115,7 +115,7 @@ class _Recording:
             if field in (state.dtype.names or ()):
                 named[ours] = np.where(place >= 0, state[field][place], np.nan)
         worn_t, worn, _ = self._timed("worn")
-        place = _places(worn_t, t_ns)
+        place = at_same_time(worn_t, t_ns)
         off = np.zeros(t_ns.size, dtype=np.bool_)
         if worn_t.size:
             off = (place >= 0) & (worn["worn"][place] == 0)
@@ -130,7 +130,7 @@ class _Recording:
             clock="utc",
         )
         require_plausible_rate(samples, "ns", f"{self.folder}, {parts[0]}")
-        wearer = self._json("wearer.json", dict)
+        wearer = json_beside(self.folder / "wearer.json", dict)
         rate = self.info.get("gaze_frequency")
         metadata = {
             "device": "Neon",
@@ -142,7 +142,7 @@ class _Recording:
             "files": parts,
             "rows_skipped": {},
             "share_not_worn": round(float(off.mean()), 6),
-            "share_without_eye_state": round(float((_places(state_t, t_ns) < 0).mean()), 6),
+            "share_without_eye_state": round(float((at_same_time(state_t, t_ns) < 0).mean()), 6),
             **self._messages(),
         }
         return GazeRecording(samples, VENDOR, self.name, self._events(), metadata)
@@ -224,21 +224,6 @@ class _Recording:
             )
         return dtype
 
-    def _json(self, name: str, kind: type) -> Any:
-        """A JSON file's content; an empty one where there is no such file."""
-        path = self.folder / name
-        if not path.is_file():
-            return kind()
-        try:
-            content = json.loads(path.read_bytes())
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise GazeFormatError(f"{path}: not JSON: {error}") from None
-        if not isinstance(content, kind):
-            raise GazeFormatError(f"{path}: a JSON {'object' if kind is dict else 'array'} is expected")
-        return content
-
     def _events(self) -> Events | None:
         _, held, files = self._timed("fixations")
         _, shut, blink_files = self._timed("blinks")
@@ -297,12 +282,3 @@ class _Recording:
                 f"{self.folder / 'event.txt'}: {len(texts)} marks where event.time has {times.size} times"
             )
         return {"messages": np.array(texts, dtype=object), "message_times_ns": times}
-
-
-def _places(held: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Where each wanted time stands among those that are held; -1 where it does not."""
-    if not held.size:
-        return np.full(wanted.size, -1, dtype=np.intp)
-    order = np.argsort(held, kind="stable")
-    near = np.minimum(np.searchsorted(held[order], wanted), held.size - 1)
-    return np.where(held[order[near]] == wanted, order[near], -1)

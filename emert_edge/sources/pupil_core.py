@@ -22,7 +22,8 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Blink, Events, Fixation
 from emert_edge.eye.samples import GazeSamples
-from emert_edge.sources.delimited_text import DelimitedText, Table
+from emert_edge.sources.beside import table_beside
+from emert_edge.sources.delimited_text import Table
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 
 __all__ = ["GAZE_FILE", "TITLE", "VENDOR", "read", "recognises"]
@@ -96,17 +97,9 @@ def read(table: Table, name: str) -> GazeRecording:
     return GazeRecording(samples, VENDOR, name, events, metadata)
 
 
-def _beside(path: Path, *columns: str) -> DelimitedText | None:
-    """A table beside the gaze, if it is there and the one that Pupil Player writes under this name."""
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    table = DelimitedText(path)
-    return table if set(columns) <= set(table.header) else None
-
-
 def _pupils(path: Path, bases: list[str]) -> tuple[dict[str, Any], str | None]:
     """Each gaze sample's pupil sizes. A gaze sample names its pupil data as "<pupil_timestamp>-<eye>", eye 0 right."""
-    table = _beside(path, "pupil_timestamp", "eye_id", "confidence", "diameter")
+    table = table_beside(path, "pupil_timestamp", "eye_id", "confidence", "diameter")
     if table is None or not bases:
         return {}, None
     stamp, eye, sure, size_px = (table.column(name) for name in ("pupil_timestamp", "eye_id", "confidence", "diameter"))
@@ -148,7 +141,7 @@ def _plain_stamp(text: str) -> str:
 
 def _fixations(path: Path) -> tuple[Fixation, ...] | None:
     names = ("start_timestamp", "duration", "norm_pos_x", "norm_pos_y", "dispersion")
-    table = _beside(path, *names)
+    table = table_beside(path, *names)
     if table is None:
         return None
     places = [table.column(name) for name in names]
@@ -165,7 +158,7 @@ def _fixations(path: Path) -> tuple[Fixation, ...] | None:
 
 
 def _blinks(path: Path) -> tuple[Blink, ...] | None:
-    table = _beside(path, "start_timestamp", "end_timestamp")
+    table = table_beside(path, "start_timestamp", "end_timestamp")
     if table is None:
         return None
     begin, end = table.column("start_timestamp"), table.column("end_timestamp")
@@ -178,7 +171,7 @@ def _blinks(path: Path) -> tuple[Blink, ...] | None:
 
 def _export_info(path: Path) -> dict[str, str]:
     """The export's own few facts (key, value), where the file is there."""
-    table = _beside(path, "key", "value")
+    table = table_beside(path, "key", "value")
     if table is None or len(table.header) != 2:
         return {}
     wanted = {"Player Software Version": "software_version", "Data Format Version": "data_format_version"}

@@ -33,7 +33,7 @@ from emert_edge.sources.gaze_recording import (
     measured,
     require_plausible_rate,
 )
-from emert_edge.sources.labelled_runs import LabelledRuns
+from emert_edge.sources.labelled_runs import LabelledRuns, Run
 from emert_edge.sources.tobii_columns import UnitColumns, base_and_unit, screen_side_mm
 
 __all__ = ["TITLE", "VENDOR", "read", "recognises"]
@@ -45,6 +45,7 @@ Float64Array = npt.NDArray[np.float64]
 
 _TIME = "Recording timestamp"
 _NS = {"ms": 1_000_000, "us": 1_000}
+_NAN = float("nan")
 _EYES = ("left", "right")
 _TREATED = (" filtered", " smoothed", " (filtered)", " (smoothed)")
 _PIXELS = ("dacspx", "adcspx", "px", "")  # as newer and older versions write the display's pixels
@@ -166,9 +167,14 @@ class _Export:
 
     def recording(self) -> GazeRecording:
         self.geometry: dict[str, Any] = {}
-        self.runs = LabelledRuns()
+        self.fixations: list[Fixation] = []
+        self.saccades: list[Saccade] = []
+        self.blinks: list[Blink] = []
+        self.other_types: Counter[str] = Counter()
+        self.runs = LabelledRuns(self._event)
         self.device_times = GrowingArray(np.float64)
         samples = GazeSamples.concatenate(self._pieces())
+        self.runs.finish()
         if not len(samples):
             skipped = ", ".join(f"{count} of {sensor}" for sensor, count in self.skipped.items())
             raise GazeFormatError(f"no row holds a gaze sample{f' (rows: {skipped})' if skipped else ''}")
@@ -179,7 +185,6 @@ class _Export:
                     "export one recording a file"
                 )
         require_plausible_rate(samples, self.unit, f"{self.table.path}, column {self.table.header[self.time]!r}")
-        events, others = self._events()
         metadata: dict[str, Any] = {
             "device": None,
             "rate_hz_stated": None,
@@ -195,10 +200,13 @@ class _Export:
             "encoding": self.table.encoding,
             "rows_skipped": dict(self.skipped),
             "filtered_columns": self.filtered,
-            "other_eye_movement_types": others,
+            "other_eye_movement_types": dict(self.other_types),
         }
         if self.device_time is not None:
             metadata["device_time_us"] = self.device_times.array()
+        events = None
+        if self.type is not None:
+            events = Events(tuple(self.fixations), tuple(self.saccades), tuple(self.blinks), method=VENDOR)
         return GazeRecording(samples, VENDOR, self.name, events, metadata)
 
     def _pieces(self) -> Iterator[GazeSamples]:
@@ -361,20 +369,13 @@ class _Export:
         ]
         self.runs.add(kinds, index, piece.t_ns, piece.x, piece.y, *fixation)
 
-    def _events(self) -> tuple[Events | None, dict[str, int]]:
-        if self.type is None:
-            return None, {}
-        fixations, saccades, blinks = [], [], []
-        others: Counter[str] = Counter()
-        nan = float("nan")
-        for run in self.runs:
-            start, stop = run.start_ns, run.stop_ns
-            if run.label == "Fixation":
-                fixations.append(Fixation(start, stop, run.first[2], run.first[3], nan))
-            elif run.label == "Saccade":
-                saccades.append(Saccade(start, stop, nan, nan, *run.first[:2], *run.last[:2]))
-            elif run.label == "Blink":
-                blinks.append(Blink(start, stop, "vendor"))
-            elif run.label:
-                others[run.label] += 1
-        return Events(tuple(fixations), tuple(saccades), tuple(blinks), method=VENDOR), dict(others)
+    def _event(self, run: Run) -> None:
+        start, stop = run.start_ns, run.stop_ns
+        if run.label == "Fixation":
+            self.fixations.append(Fixation(start, stop, run.first[2], run.first[3], _NAN))
+        elif run.label == "Saccade":
+            self.saccades.append(Saccade(start, stop, _NAN, _NAN, *run.first[:2], *run.last[:2]))
+        elif run.label == "Blink":
+            self.blinks.append(Blink(start, stop, "vendor"))
+        elif run.label:
+            self.other_types[run.label] += 1

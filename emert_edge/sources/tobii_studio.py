@@ -28,7 +28,7 @@ from emert_edge.eye.growing import GrowingArray
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.sources.delimited_text import Block, Table, listed
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
-from emert_edge.sources.labelled_runs import LabelledRuns
+from emert_edge.sources.labelled_runs import LabelledRuns, Run
 from emert_edge.sources.tobii_columns import UnitColumns, screen_side_mm
 
 __all__ = ["TITLE", "VENDOR", "read", "recognises"]
@@ -121,7 +121,8 @@ class _Export:
         }
         self.skipped: Counter[str] = Counter()
         self.held: dict[str, set[str]] = {}
-        self.runs = LabelledRuns()
+        self.found: list[Run] = []
+        self.runs = LabelledRuns(self.found.append)
         self.device_times = GrowingArray(np.float64)
         self.geometry: dict[str, Any] = {}
 
@@ -135,6 +136,7 @@ class _Export:
 
     def recording(self) -> GazeRecording:
         samples = GazeSamples.concatenate(self._pieces())
+        self.runs.finish()
         if not len(samples):
             raise GazeFormatError(f"no row holds a gaze sample{f' ({dict(self.skipped)})' if self.skipped else ''}")
         for key in ("recording", "participant"):
@@ -286,7 +288,7 @@ class _Export:
         fixations, saccades = [], []
         others: Counter[str] = Counter()
         nan = float("nan")
-        for run in self.runs:
+        for run in self.found:
             if run.label == "Fixation":
                 seen = samples.part(run.begin, run.end).valid
                 x, y = (
