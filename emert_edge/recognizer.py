@@ -71,6 +71,9 @@ class Recognizer:
     detector
         Path of a YuNet model for finding faces; without it the user's store is asked for one, and the Haar cascade
         that ships with OpenCV is used otherwise.
+    build_engines
+        Whether a TensorRT engine that is missing, or does not fit, may be built here, which takes minutes;
+        `emert-edge build` does it beforehand.
 
     Raises
     ------
@@ -78,6 +81,8 @@ class Recognizer:
         The bundle is not there, damaged, or lacks what was asked for.
     DeviceUnavailable
         The named device cannot be had here, with the reason.
+    EngineMismatch
+        A TensorRT engine that fits is missing, and building it was not allowed.
     """
 
     def __init__(
@@ -88,12 +93,13 @@ class Recognizer:
         precision: str = "auto",
         threads: int | None = None,
         detector: str | Path | None = None,
+        build_engines: bool = True,
     ) -> None:
         self._bundle = open_bundle(bundle)
         _require_features(self._bundle)
         self._detector = open_detector(detector)
         self._engines: EngineSet | None = open_engines(
-            self._bundle, device=device, precision=precision, threads=threads
+            self._bundle, device=device, precision=precision, threads=threads, build_engines=build_engines
         )
         engines = self._engines
         self._device, self._precision = str(engines.device), engines.precision
@@ -115,7 +121,7 @@ class Recognizer:
 
     @property
     def device(self) -> str:
-        """The device that runs the graphs: "cpu" or "cuda:N"."""
+        """The device that runs the graphs: "cpu", "cuda:N" or "tensorrt:N"."""
         return self._device
 
     @property

@@ -155,7 +155,8 @@ class EngineCache:
                 return None, found
             return found, ""
         if others:
-            return None, f"{self.folder}: engines of this graph are for {_in_words(key, others[0][1])}"
+            nearest = min((other for _, other in others), key=lambda other: len(key.differences(other)))
+            return None, f"{self.folder}: an engine of this graph is for {_in_words(key, nearest)}"
         return None, f"{self.folder}: no engine of this graph"
 
     def entries(self) -> Iterator[tuple[Path, EngineKey]]:

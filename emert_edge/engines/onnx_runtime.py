@@ -62,7 +62,6 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         # A device has other work to do: idle threads sleep instead of spinning.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session: Any = None
         content = bundle.read(graph.file)
         if device.kind == "tensorrt":
             from emert_edge.engines.tensorrt_provider import provider_engine
@@ -70,12 +69,14 @@ class OnnxRuntimeEngine:
             sha256 = bundle.manifest.files[graph.file].sha256
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             with provider_engine(device.index, sha256, shapes, max_batch) as provider:
-                self._open(where, content, options, [("TensorrtExecutionProvider", provider)], device)
+                session = _open_session(where, content, options, [("TensorrtExecutionProvider", provider)], device)
         else:
             providers: list[Any] = ["CPUExecutionProvider"]
             if device.kind == "cuda":
                 providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
-            self._open(where, content, options, providers, device)
+            session = _open_session(where, content, options, providers, device)
+        self._session: Any = session
+        self._providers = tuple(session.get_providers())
         self._description = EngineDescription(
             role=role,
             file=graph.file,
@@ -86,27 +87,10 @@ class OnnxRuntimeEngine:
             max_batch=max_batch,
         )
         self._max_batch = max_batch
-        self._inputs = self._allocate(where, self._session.get_inputs(), shapes)
-        self._outputs = self._allocate(where, self._session.get_outputs(), shapes)
-        self._binding: Any = self._session.io_binding()
+        self._inputs = self._allocate(where, session.get_inputs(), shapes)
+        self._outputs = self._allocate(where, session.get_outputs(), shapes)
+        self._binding: Any = session.io_binding()
         self._bound = 0
-
-    def _open(self, where: str, content: bytes, options: Any, providers: list[Any], device: Device) -> None:
-        import onnxruntime
-
-        # left to itself it would tell of a failure by printing, and go on on the CPU
-        settings: dict[str, Any] = {} if device.kind == "cpu" else {"enable_fallback": 0}
-        try:
-            self._session = onnxruntime.InferenceSession(content, sess_options=options, providers=providers, **settings)
-        except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
-            raise EngineError(f"{where}: ONNX Runtime cannot load it on {device}: {_first_line(error)}") from error
-        self._providers = tuple(self._session.get_providers())
-        name = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}[device.kind]
-        if f"{name}ExecutionProvider" not in self._providers:
-            raise DeviceUnavailable(
-                f"device {str(device)!r} cannot be had: ONNX Runtime's {name} provider did not start for {where} "
-                "(its CUDA, cuDNN or TensorRT libraries do not fit; run `emert-edge doctor`)"
-            )
 
     def _allocate(
         self, where: str, tensors: Any, shapes: Mapping[str, tuple[int, ...]]
@@ -173,6 +157,24 @@ class OnnxRuntimeEngine:
         """Release the session; may be called twice."""
         self._binding = None
         self._session = None
+
+
+def _open_session(where: str, content: bytes, options: Any, providers: list[Any], device: Device) -> Any:
+    import onnxruntime
+
+    # left to itself it would tell of a failure by printing, and go on on the CPU
+    settings: dict[str, Any] = {} if device.kind == "cpu" else {"enable_fallback": 0}
+    try:
+        session = onnxruntime.InferenceSession(content, sess_options=options, providers=providers, **settings)
+    except Exception as error:  # onnxruntime raises its own kinds, which derive from nothing in common
+        raise EngineError(f"{where}: ONNX Runtime cannot load it on {device}: {_first_line(error)}") from error
+    name = {"cpu": "CPU", "cuda": "CUDA", "tensorrt": "Tensorrt"}[device.kind]
+    if f"{name}ExecutionProvider" not in session.get_providers():
+        raise DeviceUnavailable(
+            f"device {str(device)!r} cannot be had: ONNX Runtime's {name} provider did not start for {where} "
+            "(its CUDA, cuDNN or TensorRT libraries do not fit; run `emert-edge doctor`)"
+        )
+    return session
 
 
 def _first_line(error: Exception) -> str:

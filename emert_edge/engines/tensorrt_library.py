@@ -30,12 +30,12 @@ def tensorrt() -> Any:
 @cache
 def tensorrt_log() -> Any:
     """Return the one logger of this process: TensorRT takes a second one amiss."""
-    trt = tensorrt()
+    base: Any = tensorrt().ILogger
     levels = {"WARNING": logging.WARNING, "INFO": logging.DEBUG, "VERBOSE": logging.DEBUG}
 
-    class Log(trt.ILogger):  # type: ignore[misc]  # a class of the bindings
+    class Log(base):  # type: ignore[misc]  # a class of the bindings
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
 
         def log(self, severity: Any, msg: str) -> None:
             level = levels.get(severity.name, logging.ERROR)
