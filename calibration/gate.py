@@ -40,6 +40,8 @@ class Compared:
 
     head: str
     samples: int
+    answered: int
+    """Classes that FP32 answers at all."""
     agreement: float
     uar: float | None = None
     fp32_uar: float | None = None
@@ -56,6 +58,8 @@ class Compared:
     def faults(self, bounds: Bounds) -> list[str]:
         """The bounds that were not kept, in words."""
         found = []
+        if self.answered < 2:
+            found.append(f"{self.head}: FP32 answers one class for all samples, so that agreement says nothing")
         if 100 * self.agreement < bounds.min_agreement:
             found.append(f"{self.head}: agreement {100 * self.agreement:.2f} % (bound {bounds.min_agreement:g} %)")
         for name, drop, bound in (
@@ -84,9 +88,10 @@ def compare(reference: Answers, tested: Answers, classes: Sequence[str]) -> Comp
         In the order of the probabilities.
     """
     agreement = float((reference.said == tested.said).mean())
+    answered = len(np.unique(reference.said))
     known = np.flatnonzero(reference.truth >= 0)
     if not len(known):
-        return Compared(reference.head, len(reference.truth), agreement)
+        return Compared(reference.head, len(reference.truth), answered, agreement)
     truth = reference.truth[known]
     figures = {}
     for prefix, answers in (("", tested), ("fp32_", reference)):
@@ -96,7 +101,7 @@ def compare(reference: Answers, tested: Answers, classes: Sequence[str]) -> Comp
             f"{prefix}accuracy": scored["WAR"],
             f"{prefix}ece": calibration_error(truth, answers.probabilities[known]),
         }
-    return Compared(reference.head, len(reference.truth), agreement, **figures)
+    return Compared(reference.head, len(reference.truth), answered, agreement, **figures)
 
 
 @dataclass(frozen=True)

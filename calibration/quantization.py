@@ -39,6 +39,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 SAMPLES = 512
 ENCODERS: tuple[Role, ...] = ("face_encoder", "fixation_encoder")
 _LOOKED_AT = 256  # samples whose soundness is looked at
+_FEW = 200  # samples, of which each counts half a point and more
 _NOISE_SAMPLES = 64  # that the layers' signal-to-noise is measured on
 
 
@@ -81,7 +82,7 @@ def quantize(
     calibrator : {"compare", "minmax", "entropy", "percentile"}
         How ranges are found; "compare" tries all three.
     keep_float : sequence of str
-        Names of layers (nodes of the graphs) that stay float.
+        Names of layers (nodes of the graphs) that stay float; "fixation_encoder" is all of that graph.
     bounds : Bounds, optional
         What may be lost.
     seed : int
@@ -162,7 +163,9 @@ class _Work:
         self.seed, self.threads, self.report, self.progress = seed, threads, report, progress
         self.manifest = bundle.manifest
         self.classes = classes_of(bundle.manifest)
-        self.models = {role: _named(self._fp32(role)) for role in ENCODERS if bundle.has_role(role)}
+        self.models = {
+            role: _named(self._fp32(role)) for role in ENCODERS if bundle.has_role(role) and role not in keep_float
+        }
         self._require_layers()
 
     def _fp32(self, role: Role) -> onnx.ModelProto:
@@ -171,10 +174,12 @@ class _Work:
     def _require_layers(self) -> None:
         known = [layer.name for model in self.models.values() for layer in read_layers(model)[0]]
         for name in self.keep_float:
-            if name not in known:
+            if name not in (*known, "fixation_encoder"):
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"is {near[0]!r} meant?" if near else f"there are {', '.join(known)}"
                 raise ValueError(f"keep_float: {name!r} is no layer that would be quantised; {hint}")
+        if not set(known) - set(self.keep_float):
+            raise ValueError("keep_float: no layer is left to quantise")
 
     def require_sound(self, data: Data) -> None:
         """Raise `CalibrationRejected` if the samples cannot be right, whatever was measured on them."""
@@ -190,12 +195,12 @@ class _Work:
         self, calibration: Data, comparison: Data, gate: Data, samples: int, tried: Sequence[Calibrator], out: Path
     ) -> Report:
         """Find ranges, place, compare, judge, write."""
-        inputs = encoder_inputs(calibration, self.manifest, max(1, samples // 2), self.seed)
+        inputs = encoder_inputs(calibration, self.manifest, samples // 2 + len(self.classes), self.seed)
         held_apart = encoder_inputs(comparison, self.manifest, _NOISE_SAMPLES, self.seed)
         roles = tuple(role for role in self.models if role in inputs and role in held_apart)
         histograms = {role: self._histograms(role, inputs[role]) for role in roles}
         with closing(open_precision(self.bundle, "fp32", self.threads)) as engines:
-            self.report(f"FP32 on {len(comparison)} samples held apart")
+            self.report(f"FP32 on {_counted(comparison)} held apart")
             reference = answers_of(comparison, self.bundle, engines)
         made = {one: self._candidate(one, roles, histograms, held_apart, comparison, reference) for one in tried}
         best = max(made.values(), key=lambda candidate: candidate.rank)
@@ -241,7 +246,7 @@ class _Work:
         comparison: Data,
         reference: Sequence[Answers],
     ) -> _Candidate:
-        self.report(f"calibrator {calibrator}: placing, and comparing on {len(comparison)} samples held apart")
+        self.report(f"calibrator {calibrator}: placing, and comparing on {_counted(comparison)} held apart")
         graphs: dict[Role, bytes] = {}
         noise: dict[Role, tuple[LayerNoise, ...]] = {}
         ranges: dict[Role, dict[str, Range]] = {}
@@ -279,7 +284,7 @@ class _Work:
         return judge(precision, target, reference, tested, self.classes, self.bounds, f"{kind}, {data.words}")
 
     def _verdicts(self, best: _Candidate, gate: Data) -> tuple[Verdict, ...]:
-        self.report(f"gate: FP32 and INT8 on {len(gate)} {'sessions' if isinstance(gate, Recordings) else 'pictures'}")
+        self.report(f"gate: FP32 and INT8 on {_counted(gate)}")
         self.progress("gate", 0, 3)
         with closing(open_precision(self.bundle, "fp32", self.threads)) as engines:
             reference = answers_of(gate, self.bundle, engines)
@@ -302,6 +307,8 @@ class _Work:
         causes = []
         seen = encoder_inputs(gate, self.manifest, _NOISE_SAMPLES, self.seed)
         for role, ranges in best.ranges.items():
+            if role not in seen:
+                continue
             few = {name: values[:_NOISE_SAMPLES] for name, values in seen[role].items()}
             histograms = collect_histograms(self.models[role], list(ranges), few, threads=self.threads or 1)
             if cause := unlike_samples(ranges, histograms):
@@ -311,8 +318,9 @@ class _Work:
             for noise in report.layers.values()
             for layer in worst_layers(noise)
         ]
-        said = f"INT8 for {self.target} is rejected on {report.verdicts[0].samples} samples: "
-        said += "; ".join(report.verdicts[0].faults)
+        count = report.verdicts[0].samples
+        said = f"INT8 for {self.target} is rejected on {count} samples: {'; '.join(report.verdicts[0].faults)}"
+        said += f" (each of so few counts {100 / count:.1f} points: judge on more)" if count < _FEW else ""
         said += f". Likely cause: {'; '.join(causes)}" if causes else ""
         return (
             f"{said}. Layers to look at: {', '.join(layers)}; --keep-float NAME leaves one float. Nothing was written"
@@ -325,7 +333,7 @@ class _Work:
         for role in self.models:
             if role not in roles:
                 kept[role] = "no sessions with gaze among the data, so no fused frames to find ranges on"
-        return kept | dict.fromkeys(self.keep_float, "as told (keep-float)")
+        return kept | dict.fromkeys(self.keep_float, "as told")
 
     def _size(self, role: Role) -> int:
         return self.manifest.files[self.bundle.graph(role, "fp32", "cpu").file].size
@@ -353,6 +361,10 @@ class _Work:
             }
         )
         return write_bundle(out, changed, files)
+
+
+def _counted(data: Data) -> str:
+    return f"{len(data)} {'sessions' if isinstance(data, Recordings) else 'pictures'}"
 
 
 def _named(model: onnx.ModelProto) -> onnx.ModelProto:

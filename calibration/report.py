@@ -10,6 +10,7 @@ from typing import Any
 from emert_edge.bundle.manifest import Role
 
 from .gate import Verdict
+from .lint import RULES
 from .ranges import Calibrator
 from .sensitivity import LayerNoise
 
@@ -125,6 +126,8 @@ class Report:
             lines.append(
                 f"{role}: {before / 1e6:.2f} MB in FP32, {after / 1e6:.2f} MB in INT8 ({100 * after / before:.1f} %)"
             )
+        if self.target == "tensorrt":
+            lines.append(f"TensorRT's {len(RULES)} rules are kept (docs/quantization.md)")
         for verdict in self.verdicts:
             lines += ["", *_verdict_lines(verdict)]
         lines += ["", f"written to {self.written}" if self.written else "nothing was written"]

@@ -92,7 +92,7 @@ def encoder_inputs(data: Data, manifest: Manifest, most: int, seed: int) -> dict
     Parameters
     ----------
     most : int
-        Frames of sessions to take, stratified by class; of pictures all are taken.
+        Pictures, or frames of sessions, to take: stratified by class.
 
     Returns
     -------
@@ -100,8 +100,9 @@ def encoder_inputs(data: Data, manifest: Manifest, most: int, seed: int) -> dict
         By role the graph's inputs, `(samples, …)` float32. Without sessions there are none for the fixation encoder.
     """
     if isinstance(data, Pictures):
-        frames = np.empty((len(data), 3, *manifest.face.size), np.float32)
-        write_whole_faces(frames, data.images, manifest.face)
+        chosen = data.take(np.sort(stratified(data.labels, most, seed)))
+        frames = np.empty((len(chosen), 3, *manifest.face.size), np.float32)
+        write_whole_faces(frames, chosen.images, manifest.face)
         return {"face_encoder": {"frame": frames}}
     windows = _windows(data, manifest)
     labels = _labels(data, windows.index)

@@ -1,0 +1,67 @@
+"""Small graphs made by hand, a bundle that may be changed, and pictures of drawn faces."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emert_edge.bundle import Bundle, packaged_dir
+
+Pictures = list[tuple[np.ndarray, str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small networks: several threads would only wait for each other, for minutes on a busy machine."""
+    torch = pytest.importorskip("torch", reason="calibrating needs the extra `train`")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def network() -> Any:
+    """A small residual network in FP32."""
+    from .graphs import residual_network
+
+    return residual_network()
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    """Inputs of `network`."""
+    return np.random.default_rng(1).normal(0, 1, (48, 3, 16, 16)).astype(np.float32)
+
+
+@functools.cache
+def drawn(count: int, seed: int) -> Pictures:
+    """Faces drawn by the simulation, 48 × 48, BGR."""
+    from emert_edge.bundle.manifest import FaceInput
+    from emert_edge.reference.data.simulated import make_faces
+    from emert_edge.simulation import EXPRESSIONS
+
+    faces = make_faces(count, seed, "train", FaceInput(size=(48, 48), scale=1.12), EXPRESSIONS)
+    return [
+        (np.ascontiguousarray(crop[::-1].transpose(1, 2, 0)), EXPRESSIONS[label])
+        for crop, label in zip(faces.crops, faces.labels, strict=True)
+    ]
+
+
+@pytest.fixture
+def faces() -> Pictures:
+    """Drawn faces and what they show: 48 × 48, BGR."""
+    return drawn(168, 3)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """A copy of the packaged bundle, in a folder."""
+    shutil.copytree(packaged_dir() / "emert-demo", tmp_path / "copied")
+    return Bundle.open(tmp_path / "copied")

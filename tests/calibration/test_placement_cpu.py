@@ -1,0 +1,100 @@
+"""Q/DQ for ONNX Runtime on a CPU: integer kernels from end to end, and the same answers on every processor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
+import onnxruntime  # noqa: E402
+from emert_edge.calibration.placement_cpu import place_for_cpu, quantised_tensors  # noqa: E402
+from emert_edge.calibration.ranges import collect_histograms, find_ranges, open_with_outputs  # noqa: E402
+
+from .graphs import GraphMaker  # noqa: E402
+
+
+def placed_of(model: Any, frames: np.ndarray, keep_float: tuple[str, ...] = ()) -> Any:
+    seen = collect_histograms(model, quantised_tensors(model, keep_float), {"frame": frames})
+    return place_for_cpu(model, find_ranges(seen, "minmax", signed=False), keep_float)
+
+
+def as_on_a_device(model: Any, optimised: Path | None = None) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def test_onnx_runtime_fuses_it_into_integer_kernels(network: Any, frames: np.ndarray, tmp_path: Path) -> None:
+    as_on_a_device(placed_of(network, frames), tmp_path / "optimised.onnx")
+    optimised = onnx.load(tmp_path / "optimised.onnx").graph
+    kinds = Counter(node.op_type for node in optimised.node)
+    assert (kinds["QLinearConv"], kinds["QLinearAdd"], kinds["Conv"], kinds["Add"]) == (6, 2, 0, 0)
+    assert kinds["QuantizeLinear"] == 2  # the frame, and what the token is made of: nothing turns float between
+    (pool,) = (node for node in optimised.node if node.op_type.endswith("MaxPool"))
+    makers = {name: node.op_type for node in optimised.node for name in node.output}
+    assert makers[pool.input[0]] != "DequantizeLinear"
+
+
+def test_form_types_and_seven_bits(network: Any, frames: np.ndarray) -> None:
+    placed = placed_of(network, frames)
+    onnx.checker.check_model(placed, full_check=True)
+    assert placed.ir_version == network.ir_version
+    assert placed.opset_import == network.opset_import
+    assert (placed.graph.input, placed.graph.output) == (network.graph.input, network.graph.output)
+    held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in placed.graph.initializer}
+    for name in ("stem_w", "one_a_w", "two_project_w", "project_w"):
+        assert name not in held
+        (values,) = (array for key, array in held.items() if key.startswith(name) and array.ndim > 1)
+        assert values.dtype == np.int8
+        assert np.abs(values.astype(int)).max() <= 64
+    zero_points = [
+        held[node.input[2]].dtype for node in placed.graph.node if node.op_type == "QuantizeLinear"
+    ]  # fmt: skip
+    assert set(zero_points) == {np.dtype(np.uint8)}
+    heads = next(node for node in placed.graph.node if node.name == "classify")
+    assert heads.input[1] == "classify_w"
+
+
+def test_integer_kernels_answer_as_the_graph_is_written(network: Any, frames: np.ndarray) -> None:
+    placed = placed_of(network, frames)
+    written = open_with_outputs(placed, [], 1).run(["face_token"], {"frame": frames})[0]
+    computed = as_on_a_device(placed).run(["face_token"], {"frame": frames})[0]
+    wanted = open_with_outputs(network, [], 1).run(["face_token"], {"frame": frames})[0]
+    error = np.square(written - wanted).mean()
+    assert 0 < error < 2e-3 * np.square(wanted).mean()
+    assert np.square(computed - written).mean() < error  # they differ by roundings at a step's middle alone
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_the_largest_weights_and_activations_do_not_saturate(side: int) -> None:
+    """On a processor with AVX2 and no VNNI, 8-bit weights give half of this (`docs/quantization.md`)."""
+    make = GraphMaker()
+    width, taps = 32, 32 * side * side
+    names = []
+    for name in ("first", "second"):
+        weight = make.constant(f"{name}_w", np.ones((width, 32, side, side), np.float32))
+        bias = make.constant(f"{name}_b", np.zeros(width, np.float32))
+        source = names[-1] if names else "frame"
+        names.append(make.node("Conv", [source, weight, bias], name, pads=[side // 2] * 4))
+    model = make.model({"frame": ["batch", 32, 6, 6]}, {"out": names[-1]})
+    ranges = {"frame": (0.0, 1.0), "first_out": (0.0, float(taps)), "out": (0.0, float(taps**2))}
+    placed = place_for_cpu(model, {name: ranges[name] for name in quantised_tensors(model)})
+    (found,) = as_on_a_device(placed).run(["out"], {"frame": np.ones((1, 32, 6, 6), np.float32)})
+    assert found.max() == pytest.approx(taps**2, rel=0.01)
+
+
+def test_a_layer_that_stays_float_stays_whole(network: Any, frames: np.ndarray) -> None:
+    placed = placed_of(network, frames, ("two_b",))
+    nodes = {node.name: list(node.input) for node in placed.graph.node}
+    assert nodes["two_b"][1:] == ["two_b_w", "two_b_b"]
+    assert {"two_b_w", "two_b_b"} <= {tensor.name for tensor in placed.graph.initializer}
+    (token,) = as_on_a_device(placed).run(["face_token"], {"frame": frames})
+    (wanted,) = open_with_outputs(network, [], 1).run(["face_token"], {"frame": frames})
+    assert np.square(token - wanted).sum() < 3e-3 * np.square(wanted).sum()
