@@ -15,11 +15,13 @@ from typing import Any, Protocol
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.sources import (
     eyelink_asc,
+    gazepoint,
     neon_native,
     plain_table,
     pupil_cloud,
     pupil_core,
     tobii_pro_lab,
+    tobii_sdk,
     tobii_studio,
 )
 from emert_edge.sources.delimited_text import DelimitedText, Table
@@ -62,7 +64,7 @@ class _FolderReader(_Reader, Protocol):
     def read(self, path: Path, name: str) -> GazeRecording: ...
 
 
-_TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core, pupil_cloud)
+_TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core, pupil_cloud, gazepoint, tobii_sdk)
 _FILES: tuple[_FileReader, ...] = (eyelink_asc,)
 _FOLDERS: tuple[_FolderReader, ...] = (neon_native,)
 _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}

@@ -21,7 +21,8 @@ def pupil_cloud(device: str = "neon", count: int = 400, *, seed: int = 7) -> dic
     angles = np.cumsum(rng.normal(0, 0.7, (count, 2)), axis=0) % 30 - 15
     x, y = (side / 2 + focal * np.tan(np.radians(angle)) for side, angle in zip((width, height), angles.T, strict=True))
     gaze = [
-        "section id,recording id,timestamp [ns],gaze x [px],gaze y [px],worn,fixation id,blink id,azimuth [deg],elevation [deg]"
+        "section id,recording id,timestamp [ns],gaze x [px],gaze y [px],worn,fixation id,blink id,azimuth [deg],"
+        "elevation [deg]"
     ]
     eyes = [",".join(("section id", "recording id", "timestamp [ns]", *_EYE_COLUMNS))]
     who = "4b1f,9c2e"
@@ -76,3 +77,60 @@ def marker_mapper(count: int = 300, *, seed: int = 8) -> dict[str, list[str]]:
         for n in range(0, count - 29, 30)
     ]
     return {"gaze.csv": gaze, "fixations.csv": fixations}
+
+
+def gazepoint(count: int = 400, *, rate_hz: float = 150.0, seed: int = 9) -> list[str]:
+    """An all-gaze export over two media, whose TIME begins anew with the second."""
+    rng = np.random.default_rng(seed)
+    ticks = 48_860_001_560 + np.round(np.arange(count) * 10_000_000 / rate_hz).astype(int)
+    lines = [
+        "MEDIA_ID,MEDIA_NAME,CNT,TIME(2024/03/01 10:20:30.400),TIMETICK(f=10000000),FPOGX,FPOGY,FPOGS,FPOGD,FPOGID,"
+        "FPOGV,BPOGX,BPOGY,BPOGV,CX,CY,CS,USER,LPCX,LPCY,LPD,LPS,LPV,RPCX,RPCY,RPD,RPS,RPV,BKID,BKDUR,BKPMIN,LPMM,LPMMV,RPMM,"
+        "RPMMV,SACCADE_MAG,SACCADE_DIR,VID_FRAME,"
+    ]
+    half = count // 2
+    for n in range(count):
+        medium, m = divmod(n, half)
+        time = m / rate_hz
+        began = (m // 40) * 40 / rate_hz
+        fixated = m % 40 < 30
+        x, y = rng.uniform(0.3, 0.7, 2)
+        seen = n % 60 >= 8
+        left, right = rng.uniform(2.8, 3.4, 2)
+        blink = 1 + n // 200 if n % 200 >= 185 else 0
+        lines.append(
+            f"{medium},medium {medium},{n + 5},{time:.5f},{ticks[n]},{0.5 + m / 4e3:.5f},0.41200,{began:.5f},"
+            f"{time - began:.5f},{m // 40 + 1},{int(fixated)},{x:.5f},{y:.5f},{int(seen)},0.1,0.2,0,,0.4,0.5,"
+            f"{left * 5:.5f},1.0,{int(seen)},0.6,0.5,{right * 5:.5f},1.0,1,{blink},0.1,12,{left if seen else 0:.5f},"
+            f"{int(seen)},{right:.5f},1,10.5,90.1,{n // 5},"
+        )
+    return lines
+
+
+def gazepoint_fixations(count: int = 40, *, seed: int = 10) -> list[str]:
+    """An export of fixations: a row each, its last."""
+    every = 40 * count
+    header, *rows = gazepoint(2 * every, seed=seed)
+    return [header, *rows[29:every:40], *rows[every + 29 :: 40]]
+
+
+def tobii_sdk(count: int = 300, *, rate_hz: float = 120.0, seed: int = 11, tuples: bool = False) -> list[str]:
+    """A log of the Pro SDK's gaze data, points as two columns or as the tuples that Python prints."""
+    rng = np.random.default_rng(seed)
+    whole = "{}_gaze_point_on_display_area"
+    points = [whole] if tuples else [f"{whole}_x", f"{whole}_y"]
+    others = ["{}_gaze_point_validity", "{}_pupil_diameter", "{}_pupil_validity", "{}_gaze_origin_validity"]
+    columns = [column.format(eye) for eye in ("left", "right") for column in points + others]
+    lines = [",".join(["", "device_time_stamp", "system_time_stamp", *columns])]
+    for n in range(count):
+        time = 6_223_715_132 + round(n * 1e6 / rate_hz)
+        cells = [str(n), str(time), str(time + 77_000_000_123)]
+        for eye in range(2):
+            seen = (n + 20 * eye) % 70 >= 6
+            x, y = (f"{value:.6f}" if seen else "nan" for value in rng.uniform(-0.05, 1.05, 2))
+            measured = seen and n % 3 == 0  # the pupil comes at 40 Hz
+            size = f"{rng.uniform(2.5, 3.5):.5f}" if measured else ("-1.0" if n % 2 else "nan")
+            cells += [f'"({x}, {y})"'] if tuples else [x, y]
+            cells += [str(int(seen)), size, str(int(measured)), "1"]
+        lines.append(",".join(cells))
+    return lines
