@@ -26,7 +26,7 @@ class _Reporting(TyperGroup):
             # whoever read our output has gone; what is still buffered must not complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
-        except (EmertError, ValueError, TypeError, OSError, MemoryError) as error:
+        except (EmertError, ValueError, TypeError, OSError, MemoryError, EOFError) as error:
             if _debug:
                 raise
             typer.echo(f"emert-edge: {_one_line(error)}", err=True)
@@ -77,6 +77,7 @@ def _register(wanted: str | None) -> None:
     app.command("doctor")(doctor)
     if wanted == "doctor":
         return
+    from emert_edge.cli.build import build
     from emert_edge.cli.bundle import app as bundle_app
     from emert_edge.cli.demo import demo
     from emert_edge.cli.evaluate import evaluate
@@ -89,7 +90,7 @@ def _register(wanted: str | None) -> None:
 
     for name, command in (
         ("demo", demo), ("run", run), ("train", train), ("evaluate", evaluate), ("export", export),
-        ("quantize", quantize),
+        ("quantize", quantize), ("build", build),
     ):  # fmt: skip
         app.command(name)(command)
     app.add_typer(bundle_app, name="bundle")
@@ -104,4 +105,11 @@ def run_command_line(arguments: list[str]) -> None:
     kept = [argument for argument in arguments if argument != "--debug"]
     _debug = len(kept) < len(arguments)
     _register(kept[0] if kept else None)
-    app(args=kept, prog_name="emert-edge")
+    try:
+        app(args=kept, prog_name="emert-edge")
+    except Exception as error:  # nobody foresaw it: a fault of ours or of a library, but still one line
+        if _debug:
+            raise
+        told = f"{type(error).__name__}: {_one_line(error)}"
+        typer.echo(f"emert-edge: {told} (a fault nobody foresaw; --debug shows where)", err=True)
+        sys.exit(1)

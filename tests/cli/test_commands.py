@@ -19,12 +19,12 @@ def test_version_and_help(emert: Run) -> None:
 
     assert emert("--version").stdout == f"emert-edge {__version__}\n"
     text = emert("--help").stdout
-    for command in ("run", "demo", "doctor", "bundle", "gaze", "train", "evaluate", "export"):
+    for command in ("run", "demo", "doctor", "bundle", "gaze", "train", "evaluate", "export", "build"):
         assert command in text
 
 
 def test_every_command_of_the_public_face_has_its_place(emert: Run) -> None:
-    for command in ("record", "quantize", "build", "bench"):
+    for command in ("record", "bench"):
         done = emert(command)
         assert done.returncode == 1
         assert "not part of version" in done.stderr
@@ -108,6 +108,22 @@ def test_doctor_works_where_a_library_is_missing_and_others_point_to_it(missing:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert missing in done.stderr
+
+
+def test_a_fault_that_nobody_foresaw_is_one_line_too() -> None:
+    start = (
+        "import emert_edge.cli.bundle as room; from emert_edge.cli import main\n"
+        "def fails(): raise KeyError('window')\n"
+        "room.installed_bundles = fails\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", start, "bundle", "list"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "emert-edge: KeyError: 'window' (a fault nobody foresaw; --debug shows where)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "bundle", "list", "--debug"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith("Traceback")
 
 
 def test_a_closed_pipe_ends_quietly(command: list[str]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 import json
 import os
@@ -89,6 +90,20 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@functools.cache
+def download(requirement: str, folder: Path) -> str:
+    """Fetch a wheel; return what went wrong, if something did. Asked once a version: a machine may be offline."""
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--only-binary=:all:", "--retries=0", "--timeout=15", f"--dest={folder}", requirement,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        return "the download took too long"
+    return (done.stderr.strip() or "no wheel for this Python").splitlines()[-1]
+
+
 @pytest.fixture
 def real(version: str, wheels: Path, stubs: Path, tmp_path: Path) -> Any:
     """Return a function that runs code in a process where `trt` is the real module of a version."""
@@ -96,14 +111,9 @@ def real(version: str, wheels: Path, stubs: Path, tmp_path: Path) -> Any:
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     pattern = f"{name.replace('-', '_')}-{exact}-{tag}-*.whl"
     if not list(wheels.glob(pattern)):
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-             "--only-binary=:all:", "--dest", wheels, BINDINGS[version]],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if done.returncode or not list(wheels.glob(pattern)):
-            reason = (done.stderr.strip() or "no wheel for this Python").splitlines()[-1]
-            pytest.skip(f"{BINDINGS[version]} cannot be had: {reason}")
+        fault = download(BINDINGS[version], wheels)
+        if not list(wheels.glob(pattern)):
+            pytest.skip(f"{BINDINGS[version]} cannot be had: {fault}")
     with zipfile.ZipFile(next(wheels.glob(pattern))) as wheel:
         wheel.extractall(tmp_path)
 
