@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -53,7 +54,11 @@ def doctor(as_json: Json = False) -> None:
     typer.echo("")
     for device in report["devices"]:
         state = "can run" if device["available"] else f"cannot run: {device['reason']}"
-        typer.echo(f"{device['device']:22} {state}")
+        through = f", through {device['through']}" if device.get("through") else ""
+        typer.echo(f"{device['device']:22} {state}{through}")
+    parts = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in report["tensorrt"].items())
+    typer.echo(f"{'parts of TensorRT':22} {parts}")
+    typer.echo(f"{'engines':22} {report['engines']['count']} in {report['engines']['folder']}")
     typer.echo(f"{'kernels':22} {report['kernels']}")
     typer.echo(f"{'OpenCV with GStreamer':22} {'yes' if report['opencv_gstreamer'] else 'no'}")
     typer.echo(f"{'face detector':22} {report['detector']}")
@@ -91,6 +96,8 @@ def examine() -> dict[str, Any]:
             if sum(name in distributions for name in names) > 1
         },
         "devices": _devices(broken),
+        "tensorrt": _tensorrt_parts(broken),
+        "engines": _engines(broken),
         "providers": [] if "onnxruntime" in broken else _providers(),
         "kernels": "missing" if "numpy" in broken else _kernels(problems),
         "opencv_gstreamer": "cv2" not in broken and _gstreamer(),
@@ -150,8 +157,11 @@ def _versions(distributions: dict[str, str]) -> dict[str, str | None]:
         versions[subject] = next((f"{distributions[name]} ({name})" for name in names if name in distributions), None)
         if versions[subject] is None:  # a board's own build need not be a distribution
             versions[subject] = _module_version(MODULES[subject])
-    for name in ("pydantic", "typer", "rich", "torch", "onnx", "tensorrt"):
+    for name in ("pydantic", "typer", "rich", "torch", "onnx", "pycuda"):
         versions[name] = distributions.get(name)
+    # its packages are called after CUDA's version as well, and JetPack's is named as the module is
+    names = sorted(name for name in distributions if re.fullmatch(r"tensorrt(-cu\d+)?(-bindings)?", name))
+    versions["tensorrt"] = distributions[names[0]] if names else None
     return versions
 
 
@@ -187,12 +197,40 @@ def _devices(broken: dict[str, str]) -> list[dict[str, Any]]:
     if broken:
         reason = f"{' and '.join(broken)} cannot be imported"
         return [{"device": name, "available": False, "reason": reason} for name in ("cpu", "cuda", "tensorrt")]
-    from emert_edge.engines.device import cuda_fault, tensorrt_fault
+    from emert_edge.engines.device import cuda_fault, gpu, tensorrt_way
 
+    ways = {"bindings": "TensorRT's own bindings", "provider": "ONNX Runtime's provider"}
+    way, tensorrt_fault = tensorrt_way()
     devices: list[dict[str, Any]] = [{"device": "cpu", "available": True, "reason": None}]
-    for name, fault in (("cuda", cuda_fault()), ("tensorrt", tensorrt_fault())):
-        devices.append({"device": name, "available": fault is None, "reason": fault})
+    for name, fault, through in (
+        ("cuda", cuda_fault(), "ONNX Runtime's provider"),
+        ("tensorrt", tensorrt_fault, ways.get(way or "")),
+    ):
+        row: dict[str, Any] = {"device": name, "available": fault is None, "reason": fault}
+        devices.append(row if fault else row | {"through": through, "gpu": str(gpu(0))})
     return devices
+
+
+def _tensorrt_parts(broken: dict[str, str]) -> dict[str, bool]:
+    """Say which parts of TensorRT are here: the first three, or the first and the last, are needed."""
+    parts = {"driver": False, "bindings": False, "pycuda": False, "provider": False}
+    if not broken:
+        from emert_edge.engines.device import driver_fault, provider_fault
+
+        parts["driver"] = driver_fault(0) is None
+        parts["provider"] = provider_fault("TensorRT", "TensorrtExecutionProvider") is None
+    for part, module in (("bindings", "tensorrt"), ("pycuda", "pycuda")):
+        parts[part] = importlib.util.find_spec(module) is not None
+    return parts
+
+
+def _engines(broken: dict[str, str]) -> dict[str, Any]:
+    if {"numpy", "pydantic"} & set(broken):
+        return {"folder": None, "count": 0}
+    from emert_edge.engines.cache import EngineCache
+
+    cache = EngineCache()
+    return {"folder": str(cache.folder), "count": sum(1 for _ in cache.entries())}
 
 
 def _providers() -> list[str]:

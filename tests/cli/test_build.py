@@ -136,3 +136,15 @@ def test_a_failed_build_is_one_line_and_leaves_no_engine(on_a_board: Run, small:
     assert "node '/conv1/Conv' (Conv): kernel weights must be known" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "home" / "engines").glob("*.engine"))
+
+
+def test_doctor_says_how_tensorrt_runs_and_what_is_missing(on_a_board: Run, tmp_path: Path) -> None:
+    report = json.loads(on_a_board("doctor", "--json").stdout)
+    tensorrt = next(device for device in report["devices"] if device["device"] == "tensorrt")
+    assert tensorrt["available"] is True
+    assert (tensorrt["through"], tensorrt["gpu"]) == ("TensorRT's own bindings", "Orin (sm_87)")
+    assert report["tensorrt"] == {"driver": True, "bindings": True, "pycuda": True, "provider": False}
+    assert report["engines"] == {"folder": str(tmp_path / "home" / "engines"), "count": 0}
+    text = on_a_board("doctor", version="9.2.0").stdout
+    assert "TensorRT 9.2.0 is too old; 10.3 or newer is needed" in text
+    assert "driver yes, bindings yes, pycuda yes, provider no" in text

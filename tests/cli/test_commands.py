@@ -55,6 +55,8 @@ def test_doctor_says_what_runs_and_why_not(emert: Run) -> None:
     assert devices["cpu"]["available"] is True
     for device in ("cuda", "tensorrt"):
         assert devices[device]["available"] or devices[device]["reason"]
+    assert set(report["tensorrt"]) == {"driver", "bindings", "pycuda", "provider"}
+    assert report["engines"]["folder"].endswith("engines")
     assert report["versions"]["numpy"]
     assert any(bundle["name"] == "emert-demo" and bundle["state"] == "sound" for bundle in report["bundles"])
     text = emert("doctor")
