@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from .parity import GraphReport
     from .precision import HalfGraphs, half_graph, half_graphs
     from .published import export_published
+    from .triton import TritonRepository, export_triton
 
 __all__ = [
     "ExportFailed",
     "GraphReport",
     "HalfGraphs",
+    "TritonRepository",
     "export_bundle",
     "export_checkpoint",
     "export_graphs",
     "export_published",
+    "export_triton",
     "half_graph",
     "half_graphs",
 ]
@@ -29,10 +32,12 @@ _HOMES = {
     "ExportFailed": "failure",
     "GraphReport": "parity",
     "HalfGraphs": "precision",
+    "TritonRepository": "triton",
     "export_bundle": "bundle",
     "export_checkpoint": "bundle",
     "export_graphs": "graphs",
     "export_published": "published",
+    "export_triton": "triton",
     "half_graph": "precision",
     "half_graphs": "precision",
 }

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 BATCHES = (1, 3, 8)
+_KINDS = {"tensor(float)": "float32"}
 
 FloatArray = npt.NDArray[np.float32]
 Answers = Callable[[Mapping[str, FloatArray]], Mapping[str, FloatArray]]
@@ -78,6 +79,8 @@ class OpenGraph:
     ----------
     inputs, outputs : dict of str to tuple of int
         Shapes without the batch.
+    kinds : dict of str to str
+        Element types of both, as NumPy names them.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -87,8 +90,10 @@ class OpenGraph:
         options.log_severity_level = 3
         options.intra_op_num_threads = 1
         self._session: Any = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        self.inputs = {value.name: tuple(value.shape[1:]) for value in self._session.get_inputs()}
-        self.outputs = {value.name: tuple(value.shape[1:]) for value in self._session.get_outputs()}
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.inputs = {value.name: tuple(value.shape[1:]) for value in inputs}
+        self.outputs = {value.name: tuple(value.shape[1:]) for value in outputs}
+        self.kinds = {value.name: _KINDS.get(value.type, value.type) for value in (*inputs, *outputs)}
 
     def __call__(self, values: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
         """Outputs by name."""

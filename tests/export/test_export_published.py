@@ -147,6 +147,24 @@ def test_batches_are_dynamic_and_token_counts_fixed(made: Any, stem: str) -> Non
             assert axes == ["batch", *taken[value.name]]
 
 
+@pytest.mark.parametrize("stem", list(STEMS))
+def test_fp16_graphs_with_an_lstm_answer_as_the_fp32_ones(made: Any, stem: str) -> None:
+    bundle, full = made(stem).bundle, made(stem).sessions
+    half = {role: ort.InferenceSession(bundle.read(f"{role}.fp16.onnx")) for role in full}
+    assert "LSTM" in {node.op_type for node in onnx.load_from_string(bundle.read("head.fp16.onnx")).graph.node}
+    rng = np.random.default_rng(0)
+    inputs = {
+        "face": rng.random((3, 8, 3, 112, 112), np.float32),
+        "eye": rng.standard_normal((3, 32, 39), np.float32),
+        "gaze": rng.random((3, 32, 2), np.float32),
+    }
+    wanted = chained(full, **inputs)
+    for name, got in chained(half, **inputs).items():
+        difference = np.abs(got - wanted[name]).max()
+        assert 0 < difference <= 2e-3 * max(1.0, np.abs(wanted[name]).max()), name
+    assert bundle.manifest.training.metrics["parity_head_fp16"] <= 2e-3
+
+
 # What the bundle says
 
 

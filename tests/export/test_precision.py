@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,27 @@ def test_a_graph_that_reads_what_nothing_writes_is_refused() -> None:
     proto.graph.node[1].input[0] = "nowhere"
     with pytest.raises((ExportFailed, onnx.shape_inference.InferenceError), match=r"nowhere|reads what nothing writes"):
         half_graph("head", proto.SerializeToString())
+
+
+def test_a_product_behind_a_moved_batch_does_not_end_the_process(tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 crashes while it loads such a pair in half precision; the heads with an LSTM have six."""
+    helper = onnx.helper
+    proto = onnx.load_from_string(linear(np.eye(4)))
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["eye_tokens"], ["turned"], perm=[1, 0, 2]),
+            helper.make_node("MatMul", ["turned", "weight"], ["product"]),
+            helper.make_node("Squeeze", ["product", "first"], ["emotion_logits"]),
+        ]
+    )
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.int64([0]), "first"))
+    file = tmp_path / "half.onnx"
+    file.write_bytes(half_graph("head", onnx.shape_inference.infer_shapes(proto).SerializeToString()))
+    code = f"import onnxruntime; onnxruntime.InferenceSession({str(file)!r}, providers=['CPUExecutionProvider'])"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    (got,) = OpenGraph(file.read_bytes())({"eye_tokens": np.float32([[[1, 2, 3, 4]], [[5, 6, 7, 8]]])}).values()
+    assert got.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 def test_the_converter_leaves_the_path_alone() -> None:
