@@ -24,7 +24,7 @@ from emert_edge.bundle.manifest import (
 )
 from emert_edge.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 
-__all__ = ["MANIFEST", "Bundle", "write_bundle"]
+__all__ = ["MANIFEST", "Bundle", "write_bundle", "write_folder"]
 
 MANIFEST = "manifest.json"
 
@@ -216,7 +216,7 @@ def write_bundle(out: str | Path, manifest: Manifest, files: Mapping[str, bytes]
     if out.suffix == ".emert":
         _write_archive(out, members)
     else:
-        _write_folder(out, members)
+        write_folder(out, members)
     return Bundle.open(out)
 
 
@@ -239,7 +239,8 @@ def _write_archive(out: Path, members: Mapping[str, bytes]) -> None:
         raise
 
 
-def _write_folder(out: Path, members: Mapping[str, bytes]) -> None:
+def write_folder(out: Path, members: Mapping[str, bytes]) -> None:
+    """Write files by relative path into a folder, aside first: what lies at `out` is replaced whole or stays."""
     aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         for name, data in _sorted(members):

@@ -1,9 +1,11 @@
-"""One thread for torch, and no graph exported twice."""
+"""One thread for torch, no graph exported twice, and Triton's schema."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,3 +41,19 @@ def graphs_kept() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graphs, "_exported", exported)
         yield
+
+
+@pytest.fixture(scope="session")
+def schema() -> Any:
+    """Triton's published schema of config.pbtxt, out of its client; the client's own imports are not needed."""
+    pytest.importorskip("google.protobuf", reason="Triton's schema needs protobuf")
+    client = importlib.util.find_spec("tritonclient")
+    if client is None or not client.submodule_search_locations:
+        pytest.skip("Triton's schema comes with tritonclient, which is not installed (extra `test`)")
+    file = Path(client.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("triton_model_config", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="exporting needs the extra `export`"
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 pytest.importorskip("onnxslim", reason="exporting needs the extra `export`")
 
-from emert_edge.export import export_bundle  # noqa: E402
+from emert_edge.export import export_bundle, export_triton  # noqa: E402
 
 from emert_edge import Estimate, Recognizer  # noqa: E402
 from emert_edge.bundle import Bundle  # noqa: E402
@@ -92,6 +92,7 @@ def test_the_manifest_says_that_gaze_comes_as_points(bundle: Bundle, recognizer:
     manifest = bundle.manifest
     assert (manifest.gaze, manifest.fixation) == ("points", None)
     assert {graph.role for graph in manifest.graphs} == {"face_encoder", "head"}
+    assert bundle.precisions("cpu") == ("fp32", "fp16")
     described = recognizer.describe()
     assert described["bundle"]["gaze"] == "points"
     assert [engine["role"] for engine in described["engines"]] == ["face_encoder", "head"]
@@ -178,3 +179,25 @@ def test_what_a_device_answers_is_the_whole_models(model: Emert, recognizer: Rec
     for row, one in enumerate(taken):
         assert list(one.expression.probabilities.values()) == pytest.approx(shown[row], abs=1e-5)
         assert one.emotion.valence == pytest.approx(float(wanted["emotion_valence_arousal"][row, 0]), abs=1e-5)
+
+
+def test_fp16_answers_as_fp32(bundle: Bundle, recognizer: Recognizer, face: np.ndarray) -> None:
+    assert bundle.manifest.accepts("fp16", "tensorrt")
+    with Recognizer(bundle, device="cpu", precision="fp16", threads=1) as half:
+        taken = played(half.session(), face, look(), 600)
+    whole = played(recognizer.session(), face, look(), 600)
+    assert_equal(taken, whole, tolerance=3e-3)
+    assert taken[0].emotion.probabilities != whole[0].emotion.probabilities
+
+
+def test_a_server_gets_two_models_in_fp16_by_the_evidence(schema: Any, bundle: Bundle, tmp_path: Path) -> None:
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    made = export_triton(bundle, tmp_path / "models")
+    assert (made.models, made.precision) == (("points_face_encoder", "points_head"), "fp16")
+    assert (made.path / "points_head" / "1" / "model.onnx").read_bytes() == bundle.read("head.fp16.onnx")
+    text = (made.path / "points_head" / "config.pbtxt").read_text(encoding="utf-8")
+    head = text_format.Parse(text, schema.ModelConfig())
+    assert {tensor.name: list(tensor.dims) for tensor in head.input}["gaze_points"] == [32, 2]
+    assert {tensor.data_type for tensor in (*head.input, *head.output)} == {schema.TYPE_FP32}
+    assert export_triton(bundle, tmp_path / "models", precision="fp32").precision == "fp32"
+    assert (made.path / "points_head" / "1" / "model.onnx").read_bytes() == bundle.read("head.fp32.onnx")
