@@ -23,6 +23,7 @@ from emert_edge.sources import (
     tobii_pro_lab,
     tobii_sdk,
     tobii_studio,
+    xdf,
 )
 from emert_edge.sources.delimited_text import DelimitedText, Table
 from emert_edge.sources.gaze_recording import GazeRecording, GazeSource
@@ -65,7 +66,7 @@ class _FolderReader(_Reader, Protocol):
 
 
 _TABLES: tuple[_TableReader, ...] = (tobii_pro_lab, tobii_studio, pupil_core, pupil_cloud, gazepoint, tobii_sdk)
-_FILES: tuple[_FileReader, ...] = (eyelink_asc,)
+_FILES: tuple[_FileReader, ...] = (eyelink_asc, xdf)
 _FOLDERS: tuple[_FolderReader, ...] = (neon_native,)
 _READERS: dict[str, _Reader] = {reader.VENDOR: reader for reader in (*_TABLES, *_FILES, *_FOLDERS)}
 #: What `open_gaze` takes as `format`.

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from emert_edge.errors import GazeFormatError, SourceError
 
-__all__ = ["GZIP", "TextLines", "as_utf8", "first_bytes"]
+__all__ = ["GZIP", "TextLines", "as_utf8", "first_bytes", "opened"]
 
 GZIP = b"\x1f\x8b"
 _BLOCK_BYTES = 1 << 20
@@ -80,7 +80,7 @@ class TextLines:
 
     def _pieces(self) -> Iterator[bytes]:
         """The file's bytes after its mark, as UTF-8 where it says that it is another Unicode form."""
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             _read(file, self._mark, self.path)
             if self.encoding in ("utf-8", "cp1252"):
                 while piece := _read(file, _BLOCK_BYTES, self.path):
@@ -109,7 +109,7 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
     SourceError
         If the file cannot be read.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return _read(file, count, path)
 
 
@@ -122,7 +122,14 @@ def as_utf8(start: bytes) -> bytes:
     return start if encoding == "utf-8" else start.decode(encoding, errors="ignore").encode()
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A file to read from, unpacked where it is packed with gzip.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be opened.
+    """
     try:
         file = path.open("rb")
         if file.read(2) == GZIP:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import numpy as np
 
 CLOUD_SIZES = {"neon": (1600, 1200, 890.0), "invisible": (1088, 1080, 766.0)}
@@ -134,3 +137,43 @@ def tobii_sdk(count: int = 300, *, rate_hz: float = 120.0, seed: int = 11, tuple
             cells += [str(int(seen)), size, str(int(measured)), "1"]
         lines.append(",".join(cells))
     return lines
+
+
+_CHANNEL = ("label", "type", "eye", "unit")
+_BOUNDARY = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
+
+
+def xdf(*streams: dict[str, Any]) -> bytes:
+    """An XDF file of these streams.
+
+    A stream has `name`, `type`, `channels` (label, type, eye, unit), `times`, `values`; and may have `rate`, `offset`
+    (its clock's, in seconds) and `desc` (more of its description, as XML).
+    """
+
+    def chunk(tag: int, content: bytes) -> bytes:
+        return b"\x04" + struct.pack("<IH", 2 + len(content), tag) + content
+
+    def element(channel: tuple[str, ...]) -> str:
+        told = "".join(f"<{key}>{value}</{key}>" for key, value in zip(_CHANNEL, channel, strict=True) if value)
+        return f"<channel>{told}</channel>"
+
+    parts = [b"XDF:", chunk(1, b"<info><version>1.0</version></info>")]
+    for number, stream in enumerate(streams, 1):
+        channels = "".join(map(element, stream["channels"]))
+        header = (
+            f"<info><name>{stream['name']}</name><type>{stream['type']}</type><channel_count>{len(stream['channels'])}"
+            f"</channel_count><nominal_srate>{stream.get('rate', 0)}</nominal_srate><channel_format>float32"
+            f"</channel_format><source_id>made-{number}</source_id><hostname>lab</hostname>"
+            f"<desc>{stream.get('desc', '')}<channels>{channels}</channels></desc></info>"
+        )
+        parts.append(chunk(2, struct.pack("<I", number) + header.encode()))
+    for number, stream in enumerate(streams, 1):
+        times, values = stream["times"], np.asarray(stream["values"], dtype="<f4")
+        offset = stream.get("offset", 0.0)
+        parts += [chunk(4, struct.pack("<Idd", number, at, offset)) for at in np.linspace(times[0], times[-1], 8)]
+        for first in range(0, len(times), 50):
+            rows = range(first, min(first + 50, len(times)))
+            samples = b"".join(b"\x08" + struct.pack("<d", times[row]) + values[row].tobytes() for row in rows)
+            parts.append(chunk(3, struct.pack("<I", number) + b"\x04" + struct.pack("<I", len(rows)) + samples))
+            parts.append(chunk(5, _BOUNDARY))
+    return b"".join(parts)
