@@ -160,8 +160,8 @@ def _versions(distributions: dict[str, str]) -> dict[str, str | None]:
     for name in ("pydantic", "typer", "rich", "torch", "onnx", "pycuda"):
         versions[name] = distributions.get(name)
     # its packages are called after CUDA's version as well, and JetPack's is named as the module is
-    names = sorted(name for name in distributions if re.fullmatch(r"tensorrt(-cu\d+)?(-bindings)?", name))
-    versions["tensorrt"] = distributions[names[0]] if names else None
+    found = sorted(name for name in distributions if re.fullmatch(r"tensorrt(-cu\d+)?(-bindings)?", name))
+    versions["tensorrt"] = distributions[found[0]] if found else None
     return versions
 
 
