@@ -34,8 +34,8 @@ class CalibratorScore:
 
 
 def worst_layers(layers: Sequence[LayerNoise]) -> list[LayerNoise]:
-    """The layers whose results differ most."""
-    return sorted(layers, key=lambda layer: layer.decibels)[:WORST]
+    """The layers that add most noise of their own."""
+    return sorted(layers, key=lambda layer: layer.added, reverse=True)[:WORST]
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ class Report:
             agreement, ratio = f"{100 * score.agreement:7.2f} %", f"{score.decibels:5.1f} dB"
             lines.append(f"{score.calibrator:12}  {agreement}   {accuracy:>8}   {ratio}{mark}")
         for role, layers in self.layers.items():
-            lines += ["", f"{role}: {len(layers)} layers in INT8; signal-to-noise of what each gives on"]
+            lines += ["", f"{role}: {len(layers)} layers in INT8; signal-to-noise of what each gives"]
             worst = {layer.layer for layer in worst_layers(layers)}
             lines += [
-                f"  {layer.decibels:5.1f} dB  {layer.layer}{'  <- among the worst' if layer.layer in worst else ''}"
+                f"  {layer.decibels:5.1f} dB  {layer.layer}{'  <- adds most noise' if layer.layer in worst else ''}"
                 for layer in layers
             ]
         lines.append("")

@@ -1,4 +1,4 @@
-"""How much each quantised layer's result differs from the float graph's: signal over noise, in decibels."""
+"""How much each quantised layer's result differs from the float graph's, and how much of that is its own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ __all__ = ["LayerNoise", "layer_noise"]
 
 @dataclass(frozen=True)
 class LayerNoise:
-    """One layer's signal-to-noise ratio over all samples; what the layers before it added is part of the noise."""
+    """One layer's noise over all samples: the mean square of an activation's error over that of the activation."""
 
     layer: str
-    decibels: float
-    """10 log10 of the result's mean square over the mean square of its error; infinite without any error."""
+    taken: float
+    """Of what the layer takes: what the layers before it added."""
+    given: float
+    """Of what it gives, behind its ReLU."""
+
+    @property
+    def decibels(self) -> float:
+        """Signal-to-noise ratio of what it gives; infinite without any error."""
+        return -10 * math.log10(self.given) if self.given > 0 else math.inf
+
+    @property
+    def added(self) -> float:
+        """What quantising this layer adds: the noise that it gives and did not take."""
+        return self.given - self.taken
 
 
 def layer_noise(
@@ -44,33 +56,41 @@ def layer_noise(
     Returns
     -------
     tuple of LayerNoise
-        In the order of the graph. A layer's result is what it gives on: behind its ReLU and its Q/DQ pair.
+        In the order of the graph.
     """
     layers, _ = read_layers(model, keep_float)
-    reading = Reading(quantised.graph)
-    wanted = [layer.result for layer in layers]
-    given = [_given_on(reading, name) for name in wanted]
+    wanted = list(dict.fromkeys(name for layer in layers for name in (layer.source, layer.result)))
+    before, after = Reading(model.graph), Reading(quantised.graph)
+    found = [_counterpart(before, after, name) for name in wanted]
     float_session = open_with_outputs(model, wanted, threads)
-    session = open_with_outputs(quantised, given, threads)
-    signal, noise = np.zeros(len(layers)), np.zeros(len(layers))
+    session = open_with_outputs(quantised, found, threads)
+    signal, error = np.zeros(len(wanted)), np.zeros(len(wanted))
     for part in batches_of(inputs):
-        pairs = zip(float_session.run(wanted, part), session.run(given, part), strict=True)
-        for index, (true, found) in enumerate(pairs):
+        float_values = _run(float_session, wanted, part)
+        values = _run(session, found, part)
+        for index, (true, tested) in enumerate(zip(float_values, values, strict=True)):
             signal[index] += np.square(true, dtype=np.float64).sum()
-            noise[index] += np.square(true - found, dtype=np.float64).sum()
-    return tuple(
-        LayerNoise(layer.name, _decibels(signal[index], noise[index])) for index, layer in enumerate(layers)
-    )  # fmt: skip
+            error[index] += np.square(true - tested, dtype=np.float64).sum()
+    ratio = dict(zip(wanted, error / np.maximum(signal, np.finfo(np.float64).tiny), strict=True))
+    return tuple(LayerNoise(layer.name, float(ratio[layer.source]), float(ratio[layer.result])) for layer in layers)
 
 
-def _given_on(reading: Reading, tensor: str) -> str:
-    for node in reading.consumers.get(tensor, []):
+def _counterpart(before: Reading, after: Reading, tensor: str) -> str:
+    """The tensor of a quantised graph that is this one of the float graph.
+
+    It has the same name, unless the node that made it was merged into the pair behind it, as a ReLU is for a CPU.
+    """
+    same = before.producer.get(tensor), after.producer.get(tensor)
+    if same[0] is None or (same[1] is not None and same[0].name == same[1].name):
+        return tensor
+    for node in after.consumers[tensor]:
         if node.op_type == "QuantizeLinear":
-            return str(reading.consumers[node.output[0]][0].output[0])
+            return str(after.consumers[node.output[0]][0].output[0])
     return tensor
 
 
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+def _run(session: object, names: list[str], part: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Outputs by name; an input of the graph stands for itself."""
+    computed = [name for name in names if name not in part]
+    values = dict(zip(computed, session.run(computed, part), strict=True)) | part  # type: ignore[attr-defined]
+    return [values[name] for name in names]

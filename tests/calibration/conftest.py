@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emert_edge.bundle import Bundle, packaged_dir
+from emert_edge.bundle import Bundle, packaged_dir, write_bundle
 
 Pictures = list[tuple[np.ndarray, str]]
 
@@ -62,6 +61,9 @@ def faces() -> Pictures:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    """A copy of the packaged bundle, in a folder."""
-    shutil.copytree(packaged_dir() / "emert-demo", tmp_path / "copied")
-    return Bundle.open(tmp_path / "copied")
+    """The packaged bundle's FP32 graphs alone, in a folder."""
+    packaged = Bundle.open(packaged_dir() / "emert-demo")
+    graphs = tuple(graph for graph in packaged.manifest.graphs if graph.precision == "fp32")
+    names = [graph.file for graph in graphs] + [packaged.manifest.card]
+    manifest = packaged.manifest.model_copy(update={"graphs": graphs, "evidence": ()})
+    return write_bundle(tmp_path / "copied", manifest, {name: packaged.read(name) for name in names})

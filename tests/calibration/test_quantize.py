@@ -1,0 +1,309 @@
+"""The whole of it: INT8 graphs in the bundle with their evidence, or the reason why not and nothing written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
+pytest.importorskip("torch", reason="calibrating needs the extra `train`")
+
+from emert_edge.calibration import Bounds, Report, lint_tensorrt, quantize  # noqa: E402
+from emert_edge.calibration.ranges import open_with_outputs  # noqa: E402
+
+from emert_edge import Recognizer  # noqa: E402
+from emert_edge.bundle import Bundle, write_bundle  # noqa: E402
+from emert_edge.bundle.manifest import Evidence, FaceInput, FileEntry, Graph, Labels, Manifest, Training  # noqa: E402
+from emert_edge.cli.app import run_command_line  # noqa: E402
+from emert_edge.errors import BundleIncompatible, CalibrationRejected  # noqa: E402
+
+from .conftest import Pictures  # noqa: E402
+from .graphs import GraphMaker, residual_network  # noqa: E402
+
+LOOSE = Bounds(max_uar_drop=5, min_agreement=94, max_ece_rise=5)
+"""A hundred samples count a point each."""
+
+
+def quick(bundle: Any, data: Any, target: Any = "cpu", **options: Any) -> Report:
+    settings = {"samples": 64, "calibrator": "minmax", "bounds": LOOSE, "threads": 1}
+    return quantize(bundle, data, target, **(settings | options))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+# Accepted
+
+
+def test_int8_graphs_stand_in_the_bundle_and_are_chosen_by_their_evidence(bundle: Bundle, faces: Pictures) -> None:
+    before = contents(bundle.path)
+    report = quick(bundle.path, faces, calibrator="compare")
+    opened = Bundle.open(bundle.path)
+    opened.verify()
+    kept = contents(bundle.path)
+    assert {name: kept[name] for name in before if name != "manifest.json"} == {
+        name: content for name, content in before.items() if name != "manifest.json"
+    }
+    assert [score.calibrator for score in report.scores] == ["minmax", "entropy", "percentile"]
+    best = max(report.scores, key=lambda score: (score.agreement, score.accuracy, score.decibels))
+    assert report.chosen == best.calibrator
+    fp32, int8 = report.sizes["face_encoder"]
+    assert int8 <= 0.3 * fp32
+    assert int8 == opened.manifest.files["face_encoder.int8.cpu.onnx"].size
+    (evidence,) = opened.manifest.evidence
+    assert (evidence.precision, evidence.target, evidence.labelled, evidence.accepted) == ("int8", "cpu", True, True)
+    assert evidence.method.startswith(f"calibrator {report.chosen}, samples of pictures")
+    assert evidence.figures == report.verdicts[0].figures()
+    assert "fixation_encoder" in report.kept_float
+    with (
+        Recognizer(opened, device="cpu", threads=1) as chosen,
+        Recognizer(opened, device="cpu", precision="fp32", threads=1) as exact,
+    ):
+        assert (chosen.precision, exact.precision) == ("int8", "fp32")
+        files = {one["role"]: one["file"] for one in chosen.describe()["engines"]}
+        assert files["face_encoder"] == "face_encoder.int8.cpu.onnx"
+        images = [image for image, _ in faces]
+        agreement = (chosen.expressions(images).argmax(1) == exact.expressions(images).argmax(1)).mean()
+        assert agreement >= 0.94
+
+
+def test_a_second_target_leaves_the_first_as_it_was(bundle: Bundle, faces: Pictures) -> None:
+    quick(bundle.path, faces)
+    first = contents(bundle.path)
+    report = quick(bundle.path, faces, "tensorrt")
+    opened = Bundle.open(bundle.path)
+    assert contents(bundle.path)["face_encoder.int8.cpu.onnx"] == first["face_encoder.int8.cpu.onnx"]
+    assert {(one.precision, one.target) for one in opened.manifest.evidence} == {("int8", "cpu"), ("int8", "tensorrt")}
+    graph = opened.graph("face_encoder", "int8", "tensorrt")
+    assert (graph.file, graph.target) == ("face_encoder.int8.tensorrt.onnx", "tensorrt")
+    model = onnx.load_from_string(opened.read(graph.file))
+    assert lint_tensorrt(model) == ()
+    assert "rules are kept" in report.text()
+    assert opened.graph("face_encoder", "int8", "cpu").target == "cpu"
+
+
+def test_the_same_data_and_seed_give_the_same_bytes(bundle: Bundle, faces: Pictures, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        quick(bundle, faces, "tensorrt", out=tmp_path / f"{name}.emert")
+    assert (tmp_path / "one.emert").read_bytes() == (tmp_path / "two.emert").read_bytes()
+    assert contents(bundle.path)  # --out leaves the bundle itself alone
+    assert not Bundle.open(bundle.path).manifest.evidence
+
+
+def test_sessions_quantise_the_fixation_encoder_too(bundle: Bundle, tmp_path: Path) -> None:
+    description = tmp_path / "sessions.yaml"
+    description.write_text("kind: sessions\ndata: {kind: simulated, sessions: 4, session_s: 8}\n")
+    anything = Bounds(max_uar_drop=100, min_agreement=50, max_ece_rise=100)  # of some thirty windows
+    report = quick(bundle, description, out=tmp_path / "out", samples=48, bounds=anything)
+    written = Bundle.open(tmp_path / "out")
+    assert set(report.layers) == {"face_encoder", "fixation_encoder"}
+    assert written.graph("fixation_encoder", "int8", "cpu").precision == "int8"
+    assert [head.head for head in report.verdicts[0].heads] == ["expression", "emotion"]
+    assert {"agreement", "emotion_uar", "emotion_fp32_uar", "expression_ece"} <= set(
+        written.manifest.evidence[0].figures
+    )
+    alone = quick(
+        bundle, description, out=tmp_path / "alone", samples=48, bounds=anything, keep_float=["fixation_encoder"]
+    )
+    assert set(alone.layers) == {"face_encoder"}
+    assert Bundle.open(tmp_path / "alone").graph("fixation_encoder", "int8", "cpu").precision == "fp32"
+
+
+def test_a_layer_stays_float_when_told(bundle: Bundle, faces: Pictures, tmp_path: Path) -> None:
+    layers = [layer.layer for layer in quick(bundle, faces, out=tmp_path / "all").layers["face_encoder"]]
+    kept = layers[3]
+    report = quick(bundle, faces, out=tmp_path / "kept", keep_float=[kept])
+    assert [layer.layer for layer in report.layers["face_encoder"]] == [name for name in layers if name != kept]
+    model = onnx.load_from_string(Bundle.open(tmp_path / "kept").read("face_encoder.int8.cpu.onnx"))
+    (node,) = (node for node in model.graph.node if node.name == kept)
+    assert node.input[1] in {tensor.name for tensor in model.graph.initializer if tensor.data_type == 1}
+    assert kept in report.method
+    with pytest.raises(ValueError, match=f"no layer that would be quantised; is {kept!r} meant"):
+        quick(bundle, faces, keep_float=[f"{kept}x"])
+    with pytest.raises(ValueError, match="no layer is left"):
+        quick(bundle, faces, keep_float=[*layers, "fixation_encoder"])
+
+
+def test_fp16_is_judged_on_the_same_samples_and_its_evidence_renewed(
+    bundle: Bundle, faces: Pictures, tmp_path: Path
+) -> None:
+    """The graphs here are FP32's under another name: they agree in everything."""
+    roles: Any = {graph.role: bundle.read(graph.file) for graph in bundle.manifest.graphs}
+    files = {name: bundle.read(name) for name in bundle.manifest.files} | {
+        f"{role}.fp16.onnx": content for role, content in roles.items()
+    }
+    graphs = [Graph(role=role, precision="fp16", file=f"{role}.fp16.onnx") for role in roles]
+    old = Evidence(
+        precision="fp16", data="random inputs", samples=1, labelled=False, figures={}, accepted=False, method="cast"
+    )  # fmt: skip
+    update = {"graphs": (*bundle.manifest.graphs, *graphs), "evidence": (old,)}
+    entries = {name: FileEntry(sha256="0" * 64, size=0) for name in files}
+    manifest = bundle.manifest.model_copy(update=update | {"files": entries})
+    report = quick(write_bundle(tmp_path / "half", manifest, files), faces)
+    assert [verdict.precision for verdict in report.verdicts] == ["int8", "fp16"]
+    fp16, int8 = Bundle.open(tmp_path / "half").manifest.evidence
+    assert (fp16.precision, fp16.target, fp16.data, fp16.method) == ("fp16", "any", "pictures, pictures", "cast")
+    assert fp16.samples == int8.samples > 90
+    assert fp16.figures["agreement"] == 1.0
+    assert fp16.accepted
+
+
+def test_an_encoder_without_an_expression_head_is_judged_by_what_the_head_says(tmp_path: Path) -> None:
+    """As the authors' checkpoints are: the face encoder gives a token and nothing else."""
+    network = residual_network()
+    while len(network.graph.node) > 1 and network.graph.node[-1].output[0] != "face_token":
+        network.graph.node.pop()
+    network.graph.output.pop()
+    make = GraphMaker(4)
+    mean = make.node("ReduceMean", ["face_tokens", make.constant("axes", np.array([1]))], "mean", keepdims=0)
+    head = make.model({"face_tokens": ["batch", 8, 12]}, {"expression_logits": make.gemm(mean, "classify", 12, 5)})
+    files = {"face.onnx": network.SerializeToString(), "head.onnx": head.SerializeToString(), "card.md": b""}
+    manifest = Manifest(
+        name="small", version="1", token_width=12, profile="published",
+        labels=Labels(emotion=None, expression=("a", "b", "c", "d", "e"), polarity=None),
+        face=FaceInput(size=(16, 16), color="bgr"), training=Training(data=("none",)), licence="Apache-2.0",
+        graphs=(
+            Graph(role="face_encoder", precision="fp32", file="face.onnx"),
+            Graph(role="head", precision="fp32", file="head.onnx"),
+        ),
+        files={name: FileEntry(sha256="0" * 64, size=0) for name in files},
+    )  # fmt: skip
+    small = write_bundle(tmp_path / "small", manifest, files)
+    rng = np.random.default_rng(2)
+    pictures = [(rng.integers(0, 256, (16, 16, 3)).astype(np.uint8), None) for _ in range(160)]
+    for target in ("cpu", "tensorrt"):
+        report = quick(small, pictures, target, out=tmp_path / target, bounds=Bounds(min_agreement=80))
+        (verdict,) = report.verdicts
+        assert [head.head for head in verdict.heads] == ["expression"]
+        assert verdict.heads[0].answered > 1
+        assert not verdict.heads[0].labelled
+
+
+# Rejected
+
+
+def test_ranges_of_other_light_are_rejected_with_cause_and_layers(bundle: Bundle, faces: Pictures) -> None:
+    before = contents(bundle.path)
+    dark = [(image // 10, label) for image, label in faces]
+    with pytest.raises(CalibrationRejected) as raised:
+        quick(bundle.path, dark, gate_data=faces)
+    said = str(raised.value)
+    assert "agreement" in said
+    assert "the calibration samples are unlike those of the gate" in said
+    assert "Layers to look at: node_" in said
+    report = raised.value.report
+    assert isinstance(report, Report)
+    assert not report.accepted
+    assert "rejected" in report.text()
+    assert report.written is None
+    assert contents(bundle.path) == before
+
+
+@pytest.mark.parametrize(
+    ("poison", "cause"),
+    [
+        (lambda image: np.zeros_like(image), "no content"),
+        (lambda image: None, "copies"),
+        (lambda image: np.ascontiguousarray(image[..., ::-1]), "red and blue are exchanged"),
+    ],
+    ids=["black frames", "one image repeated", "wrong colour order"],
+)
+def test_a_poisoned_calibration_set_is_rejected_by_its_cause(
+    bundle: Bundle, faces: Pictures, poison: Any, cause: str
+) -> None:
+    before = contents(bundle.path)
+    poisoned = [(faces[0][0] if (made := poison(image)) is None else made, label) for image, label in faces]
+    with pytest.raises(CalibrationRejected, match=cause):
+        quick(bundle.path, poisoned)
+    with pytest.raises(CalibrationRejected, match=cause):  # nor is anything judged on it
+        quick(bundle.path, faces, gate_data=poisoned)
+    assert contents(bundle.path) == before
+
+
+def test_wrong_arguments_are_named(bundle: Bundle, faces: Pictures) -> None:
+    with pytest.raises(ValueError, match="target must be cpu or tensorrt"):
+        quick(bundle, faces, "gpu")
+    with pytest.raises(ValueError, match="calibrator must be"):
+        quick(bundle, faces, calibrator="median")
+    with pytest.raises(ValueError, match="samples"):
+        quick(bundle, faces, samples=1)
+
+
+def test_a_graph_that_is_quantised_already_is_refused(bundle: Bundle, faces: Pictures, tmp_path: Path) -> None:
+    quick(bundle, faces, out=tmp_path / "made")
+    made = Bundle.open(tmp_path / "made")
+    files = {name: made.read(name) for name in bundle.manifest.files}
+    files["face_encoder.fp32.onnx"] = made.read("face_encoder.int8.cpu.onnx")
+    with pytest.raises(BundleIncompatible, match="quantised already"):
+        quick(write_bundle(tmp_path / "wrong", bundle.manifest, files), faces)
+
+
+# The command
+
+
+@pytest.fixture
+def folder(faces: Pictures, tmp_path: Path) -> Path:
+    for number, (image, label) in enumerate(faces):
+        (tmp_path / "faces" / label).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "faces" / label / f"{number}.png"), image)
+    return tmp_path / "faces"
+
+
+def command(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        run_command_line(["quantize", *map(str, arguments)])
+    return int(done.value.code or 0)
+
+
+BOUNDS = ("--max-uar-drop", 5, "--min-agreement", 94, "--max-ece-rise", 5, "--samples", 64, "--threads", 1)
+
+
+def test_the_command_writes_the_bundle_and_tells_what_it_found(
+    bundle: Bundle, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.emert"
+    options = ("--target", "cpu", "--out", out, "--calibrator", "percentile", "--json", *BOUNDS)
+    assert command(bundle.path, "--data", folder, *options) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["accepted"], found["chosen"], found["written"]) == (True, "percentile", str(out))
+    assert "gate: FP32 and INT8 on" in told.err
+    assert Bundle.open(out).manifest.accepts("int8", "cpu")
+
+
+def test_the_command_fails_with_the_table_and_one_line(
+    bundle: Bundle, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in folder.rglob("*.png"):
+        image = cv2.imread(str(file))
+        assert image is not None
+        (tmp_path / "dark" / file.parent.name).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "dark" / file.parent.name / file.name), image // 10)
+    options = ("--target", "cpu", "--calibrator", "minmax", "--samples", 64, "--threads", 1)
+    assert command(bundle.path, "--data", tmp_path / "dark", "--gate-data", folder, *options) == 1
+    told = capsys.readouterr()
+    assert not told.out
+    assert "INT8 (cpu): rejected" in told.err
+    assert "nothing was written" in told.err
+    assert told.err.splitlines()[-1].startswith("emert-edge: INT8 for cpu is rejected")
+    assert command(bundle.path, "--data", folder, "--target", "gpu") == 2
+
+
+def test_the_written_file_for_tensorrt_computes_what_the_gate_saw(bundle: Bundle, faces: Pictures) -> None:
+    report = quick(bundle.path, faces, "tensorrt")
+    opened = Bundle.open(bundle.path)
+    model = onnx.load_from_string(opened.read("face_encoder.int8.tensorrt.onnx"))
+    with Recognizer(opened, device="cpu", precision="fp32", threads=1) as recognizer:
+        probabilities = recognizer.expressions([image for image, _ in faces])
+        frames = recognizer._open_engines().face_encoder.inputs["frame"].copy()
+    last = len(faces) % 8 or 8
+    (logits,) = open_with_outputs(model, [], 1).run(["expression_logits"], {"frame": frames[:last]})
+    agreement = (logits.argmax(1) == probabilities[-last:].argmax(1)).mean()
+    assert agreement >= 0.8
+    assert report.verdicts[0].heads[0].agreement >= 0.94
