@@ -247,6 +247,14 @@ def test_a_bundle_comes_out_whole(model: Emert, tmp_path: Path, monkeypatch: pyt
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
 
 
+def test_fp16_can_be_left_out(model: Emert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: Any) -> None:
+    monkeypatch.setattr("emert_edge.export.bundle.export_graphs", lambda model: reports)
+    bundle = export_bundle(model, tmp_path / "made", reactions=REACTIONS, fp16=False, **WORDS, **STATISTICS)
+    assert bundle.precisions("cpu") == ("fp32",)
+    assert bundle.manifest.evidence == ()
+    assert not [name for name in (*bundle.manifest.files, *bundle.manifest.training.metrics) if "fp16" in name]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

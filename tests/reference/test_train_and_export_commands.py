@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,14 +65,22 @@ def test_what_train_finishes_export_makes_a_bundle_of(tmp_path: Path) -> None:
             "eye_clip": 8.0,
         },
     )
-    done = command("export", str(checkpoint), "--out", str(tmp_path / "own.emert"), "--name", "own")
+    done = command(
+        "export", str(checkpoint), "--out", str(tmp_path / "own.emert"), "--name", "own",
+        "--triton", str(tmp_path / "models"), "--precision", "fp16",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "own@1, 6 graphs" in done.stdout
+    assert re.search(r"head\.fp32\.onnx +\d+\.\d\d MB, largest difference from PyTorch \d\.\de-0[67]\n", done.stdout)
+    assert re.search(r"head\.fp16\.onnx +\d+\.\d\d MB, largest difference from FP32 \d\.\de-0[34]\n", done.stdout)
+    assert "fp16 on random inputs at batches 1, 3 and 8: agreement" in done.stdout
     bundle = Bundle.open(tmp_path / "own.emert")
     bundle.verify()
     assert "has never seen a person" in bundle.card
     assert bundle.manifest.temperature == {"expression": 1.5}
     assert bundle.manifest.face == configuration.face
+    served = tmp_path / "models" / "own_head" / "1" / "model.onnx"
+    assert served.read_bytes() == bundle.read("head.fp16.onnx")
     assert "not stated" in bundle.manifest.licence  # nobody may be told that weights are free who was not told so
 
 
