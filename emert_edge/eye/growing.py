@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ class GrowingArray:
     def __len__(self) -> int:
         return self._length
 
-    def extend(self, values: npt.NDArray[np.generic]) -> None:
+    def extend(self, values: npt.NDArray[Any]) -> None:
         """Append values."""
         end = self._length + values.shape[0]
         self._reserve(end)
@@ -48,7 +49,7 @@ class GrowingArray:
         self._room[self._length : end] = value
         self._length = end
 
-    def array(self) -> npt.NDArray[np.generic]:
+    def array(self) -> npt.NDArray[Any]:
         """What was gathered, without a copy."""
         return self._room[: self._length]
 
@@ -58,7 +59,7 @@ class GrowingArray:
             room[: self._length] = self._room[: self._length]
             self._room = room
 
-    def _reserved(self, count: int) -> npt.NDArray[np.generic]:
+    def _reserved(self, count: int) -> npt.NDArray[Any]:
         size = count * self._dtype.itemsize
         if size < _SMALL_BYTES:
             return np.empty(count, dtype=self._dtype)

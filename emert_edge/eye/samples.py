@@ -351,7 +351,7 @@ class GazeSamples:
         nothing = np.asarray(np.broadcast_to(_NAN, (len(times),)))
         arrays = {name: _frozen(columns[name].array()) if name in columns else nothing for name in ARRAY_NAMES}
         made = object.__new__(GazeSamples)
-        made._set(_frozen(times.array()), arrays, **labels)  # type: ignore[arg-type]
+        made._set(_frozen(times.array()), arrays, **labels)
         return made
 
 

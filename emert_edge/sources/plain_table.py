@@ -318,20 +318,26 @@ def read(table: Table, name: str, columns: ColumnMap) -> GazeRecording:
     places = {column: table.column(column.title) for column in columns.columns}
     validity = {rule: table.column(rule.title) for rule in columns.valid}
     wanted = sorted({*places.values(), *validity.values()})
-    parts = [_arrays(block, places, validity, columns) for block in table.blocks(wanted)]
-    if not parts:
-        raise GazeFormatError(f"{table.path}: the table holds no gaze samples")
-    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     time = next(column for column in columns.columns if column.name == "t_ns")
     pupil_unit = columns.pupil_unit or next(
         (column.unit for column in columns.columns if column.name in _PUPILS and column.unit), None
     )
     clock = columns.clock or f"file:{name}"
-    samples = GazeSamples(**arrays, pupil_unit=pupil_unit, space=columns.space, size_px=columns.size_px, clock=clock)
+    labels: dict[str, Any] = {
+        "pupil_unit": pupil_unit,
+        "space": columns.space,
+        "size_px": columns.size_px,
+        "clock": clock,
+    }
+    samples = GazeSamples.concatenate(
+        GazeSamples(**_arrays(block, places, validity, columns), **labels) for block in table.blocks(wanted)
+    )
+    if not len(samples):
+        raise GazeFormatError(f"{table.path}: the table holds no gaze samples")
     require_plausible_rate(samples, time.unit or "ns", f"{table.path}, column {time.title!r}")
     for column in columns.columns:
         if column.name in _POINTS and column.unit in (None, "fraction"):
-            _require_fractions(arrays[column.name], f"{table.path}, column {column.title!r}")
+            _require_fractions(getattr(samples, column.name), f"{table.path}, column {column.title!r}")
     metadata = {
         "columns": {column.title: column.name for column in columns.columns},
         "units": {column.name: column.unit for column in columns.columns if column.unit},
@@ -346,7 +352,7 @@ def read(table: Table, name: str, columns: ColumnMap) -> GazeRecording:
 
 def _arrays(
     block: Block, places: Mapping[_Column, int], validity: Mapping[_Validity, int], columns: ColumnMap
-) -> dict[str, npt.NDArray[Any]]:
+) -> dict[str, Any]:
     arrays: dict[str, npt.NDArray[Any]] = {}
     for column, place in places.items():
         if column.name == "t_ns":

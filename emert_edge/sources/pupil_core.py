@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import numpy.typing as npt
 
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Blink, Events, Fixation
+from emert_edge.eye.growing import GrowingArray
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.sources.beside import table_beside
-from emert_edge.sources.delimited_text import Table
+from emert_edge.sources.delimited_text import Block, Table
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 
 __all__ = ["GAZE_FILE", "TITLE", "VENDOR", "read", "recognises"]
@@ -35,6 +37,7 @@ _PUPIL_FILE = "pupil_positions.csv"
 
 _NEEDED = ("gaze_timestamp", "confidence", "norm_pos_x", "norm_pos_y")
 _SECOND_NS = 1_000_000_000
+_SIDES = {"0": "pupil_right", "1": "pupil_left"}
 
 
 def recognises(header: list[str]) -> bool:
@@ -52,32 +55,35 @@ def read(table: Table, name: str) -> GazeRecording:
     """
     time, confidence, x, y = (table.column(title) for title in _NEEDED)
     folder = table.path.parent
-    has_pupils = (folder / _PUPIL_FILE).is_file() and "base_data" in table.header
-    base = table.column("base_data") if has_pupils else None
-    places = [place for place in (time, confidence, x, y, base) if place is not None]
-    parts: list[tuple[npt.NDArray[Any], ...]] = []
-    bases: list[str] = []
-    for block in table.blocks(places):
-        parts.append((block.times_ns(time, _SECOND_NS), *(block.numbers(place) for place in (confidence, x, y))))
-        if base is not None:
-            bases.extend(block.decoded(cell) for cell in block.text(base).tolist())
-    if not parts:
+    base = table.column("base_data") if "base_data" in table.header else None
+    pupils = None if base is None else _Pupils.of(folder / _PUPIL_FILE)
+    sure = GrowingArray(np.float32)
+
+    def pieces() -> Iterator[GazeSamples]:
+        places = [time, confidence, x, y]
+        if base is not None and pupils is not None:
+            places.append(base)
+        for block in table.blocks(places):
+            certain, across, up = (block.numbers(place) for place in (confidence, x, y))
+            sure.extend(certain)
+            unseen = ~(certain > 0)
+            across[unseen] = np.nan
+            up[unseen] = np.nan
+            yield GazeSamples(
+                t_ns=block.times_ns(time, _SECOND_NS),
+                x=across,
+                y=1.0 - up,
+                **({} if base is None or pupils is None else pupils.named(block, base)),
+                pupil_unit=None if pupils is None else pupils.unit,
+                space="scene",
+                clock=f"file:{name}",
+            )
+
+    samples = GazeSamples.concatenate(pieces())
+    if not len(samples):
         raise GazeFormatError(f"{table.path}: the table holds no gaze samples")
-    t_ns, sure, across, up = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    unseen = ~(sure > 0)
-    across[unseen] = np.nan
-    up[unseen] = np.nan
-    pupils, pupil_unit = _pupils(folder / _PUPIL_FILE, bases)
-    samples = GazeSamples(
-        t_ns=t_ns,
-        x=across,
-        y=1.0 - up,
-        **pupils,
-        pupil_unit=pupil_unit,
-        space="scene",
-        clock=f"file:{name}",
-    )
     require_plausible_rate(samples, "s", f"{table.path}, column 'gaze_timestamp'")
+    certainty = sure.array()
     fixations = _fixations(folder / "fixations.csv")
     blinks = _blinks(folder / "blinks.csv")
     events = None
@@ -90,53 +96,85 @@ def read(table: Table, name: str) -> GazeRecording:
         "encoding": table.encoding,
         "rows_skipped": {},
         **measured(samples),
-        "share_confidence_0": round(float(unseen.mean()), 6),
-        "share_confidence_below_0.6": round(float((~(sure >= 0.6)).mean()), 6),
-        "confidence": sure.astype(np.float32),
+        "rate_hz_stated": None,
+        "share_confidence_0": round(float((~(certainty > 0)).mean()), 6),
+        "share_confidence_below_0.6": round(float((~(certainty >= np.float32(0.6))).mean()), 6),
+        "confidence": certainty,
     }
     return GazeRecording(samples, VENDOR, name, events, metadata)
 
 
-def _pupils(path: Path, bases: list[str]) -> tuple[dict[str, Any], str | None]:
-    """Each gaze sample's pupil sizes. A gaze sample names its pupil data as "<pupil_timestamp>-<eye>", eye 0 right."""
-    table = table_beside(path, "pupil_timestamp", "eye_id", "confidence", "diameter")
-    if table is None or not bases:
-        return {}, None
-    stamp, eye, sure, size_px = (table.column(name) for name in ("pupil_timestamp", "eye_id", "confidence", "diameter"))
-    size_mm = table.column("diameter_3d") if "diameter_3d" in table.header else None
-    sizes: dict[str, dict[str, float]] = {"px": {}, "mm": {}}
-    for block in table.blocks([place for place in (stamp, eye, sure, size_px, size_mm) if place is not None]):
-        seen = block.numbers(sure) > 0
-        names = [
-            f"{_plain_stamp(block.decoded(cell))}-{block.decoded(number)}"
-            for cell, number in zip(block.text(stamp).tolist(), block.text(eye).tolist(), strict=True)
-        ]
-        for unit, place in (("px", size_px), ("mm", size_mm)):
-            if place is None:
-                continue
-            values = block.numbers(place)
-            held = seen & (values > 0)
-            # The 2D and the 3D detector write a row each, and only the 3D one's has millimetres.
-            sizes[unit].update((names[row], float(values[row])) for row in np.flatnonzero(held).tolist())
-    unit = "mm" if sizes["mm"] else "px"
-    held_sizes = sizes[unit]
-    pupils = {side: np.full(len(bases), np.nan) for side in ("pupil_left", "pupil_right")}
-    sides = {"0": "pupil_right", "1": "pupil_left"}
-    for row, names_of_row in enumerate(bases):
-        for part in names_of_row.split():
-            time, _, number = part.rpartition("-")
-            value = held_sizes.get(f"{_plain_stamp(time)}-{number}")
-            if value is not None and number in sides:
-                pupils[sides[number]][row] = value
-    return (pupils, unit) if held_sizes else ({}, None)
+class _Pupils:
+    """Pupil sizes by eye and time, as gaze samples name their pupil data: "<pupil_timestamp>-<eye>", eye 0 right."""
+
+    def __init__(self, unit: str, eyes: dict[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]) -> None:
+        self.unit = unit
+        self.eyes = eyes
+
+    @classmethod
+    def of(cls, path: Path) -> _Pupils | None:
+        """From the table beside the gaze; None where there is none, or no size in it."""
+        table = table_beside(path, "pupil_timestamp", "eye_id", "confidence", "diameter")
+        if table is None:
+            return None
+        titles = ("pupil_timestamp", "eye_id", "confidence", "diameter")
+        stamp, eye, certainty, size_px = (table.column(title) for title in titles)
+        columns = {"px": size_px}
+        if "diameter_3d" in table.header:
+            columns["mm"] = table.column("diameter_3d")
+        held = {(unit, side): (GrowingArray(np.int64), GrowingArray(np.float32)) for unit in columns for side in _SIDES}
+        for block in table.blocks([stamp, eye, certainty, *columns.values()]):
+            seen = block.numbers(certainty) > 0
+            micros, number = _micros(block.numbers(stamp)), block.numbers(eye)
+            for unit, place in columns.items():
+                # The 2D and the 3D detector write a row each, and only the 3D one's has millimetres.
+                sizes = block.numbers(place)
+                for side, (times, values) in ((side, held[unit, side]) for side in _SIDES):
+                    chosen = seen & (sizes > 0) & (number == int(side))
+                    times.extend(micros[chosen])
+                    values.extend(sizes[chosen])
+        for unit in ("mm", "px"):
+            if any(len(held[unit, side][0]) for side in _SIDES if (unit, side) in held):
+                eyes = {}
+                for side, name in _SIDES.items():
+                    known, measures = (array.array() for array in held[unit, side])
+                    order = np.argsort(known, kind="stable")
+                    eyes[name] = (known[order], measures[order])
+                return cls(unit, eyes)
+        return None
+
+    def named(self, block: Block, base: int) -> dict[str, Any]:
+        """Each sample's sizes; of several pupil data of one eye the last with a size."""
+        rows: dict[str, list[int]] = {name: [] for name in self.eyes}
+        stamps: dict[str, list[float]] = {name: [] for name in self.eyes}
+        for row, cell in enumerate(block.text(base).tolist()):
+            for part in block.decoded(cell).split():
+                time, _, number = part.rpartition("-")
+                if (name := _SIDES.get(number)) is not None and (stamp := _stamp(time)) is not None:
+                    rows[name].append(row)
+                    stamps[name].append(stamp)
+        answer = {}
+        for name, (times, values) in self.eyes.items():
+            found = np.full(len(block), np.nan)
+            wanted = _micros(np.array(stamps[name], dtype=np.float64))
+            # The last of equal times: the later row of the table.
+            place = np.searchsorted(times, wanted, side="right") - 1
+            hit = (place >= 0) & (times[place] == wanted) if times.size else np.zeros(wanted.size, dtype=np.bool_)
+            found[np.array(rows[name], dtype=np.intp)[hit]] = values[place[hit]]
+            answer[name] = found
+        return answer
 
 
-def _plain_stamp(text: str) -> str:
-    """A time stamp to the microsecond: `base_data` and `pupil_timestamp` are not always printed with equal digits."""
+def _micros(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Times to the microsecond: `base_data` and `pupil_timestamp` are not always printed with equal digits."""
+    return np.rint(np.nan_to_num(seconds, nan=-1e9, posinf=-1e9, neginf=-1e9) * 1e6).astype(np.int64)
+
+
+def _stamp(text: str) -> float | None:
     try:
-        return f"{float(text):.6f}"
+        return float(text)
     except ValueError:
-        return text
+        return None
 
 
 def _fixations(path: Path) -> tuple[Fixation, ...] | None:
