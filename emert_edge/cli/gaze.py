@@ -27,7 +27,7 @@ gaze_app = typer.Typer(
 
 # readable=False: the reader itself says what cannot be read, as work that failed and not as wrong usage
 _Recording = Annotated[
-    Path, typer.Argument(metavar="PATH", readable=False, help="The recording: a file, or a Pupil Core folder.")
+    Path, typer.Argument(metavar="PATH", readable=False, help="The recording: a file, or its folder.")
 ]
 _Format = Annotated[str, typer.Option("--format", help=f"The recording's format: {', '.join(GAZE_FORMATS)}.")]
 _Columns = Annotated[
