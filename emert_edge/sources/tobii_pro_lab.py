@@ -46,6 +46,7 @@ Float64Array = npt.NDArray[np.float64]
 _TIME = "Recording timestamp"
 _NS = {"ms": 1_000_000, "us": 1_000}
 _NAN = float("nan")
+_GEOMETRY_BLOCKS = 16  # so many are looked through for points far enough apart to tell the screen's size
 _EYES = ("left", "right")
 _TREATED = (" filtered", " smoothed", " (filtered)", " (smoothed)")
 _PIXELS = ("dacspx", "adcspx", "px", "")  # as newer and older versions write the display's pixels
@@ -211,15 +212,15 @@ class _Export:
 
     def _pieces(self) -> Iterator[GazeSamples]:
         self.unit = self.time_unit
-        for block in self.table.blocks(self._places()):
+        for number, block in enumerate(self.table.blocks(self._places())):
             self._remember(block)
             sampled = block.taken(self._is_sample(block))
             if not len(sampled):
                 continue
             size = self._size()
             piece = self._piece(sampled, size)
-            if not self.geometry:  # a block's worth of samples is plenty
-                self.geometry = self._geometry(sampled)
+            if "screen_size_mm" not in self.geometry and number < _GEOMETRY_BLOCKS:
+                self.geometry = self._geometry(sampled) | self.geometry
             if self.device_time is not None:
                 self.device_times.extend(sampled.numbers(self.device_time))
             self._add_runs(sampled, piece, size)

@@ -43,6 +43,7 @@ _PIXELS = ("adcspx", "px", "")
 _MARKS = ("GazePointIndex", "EyeTrackerTimestamp", "ValidityLeft", "ValidityRight")
 _OTHERS = ("StudioEvent", "KeyPressEvent", "MouseEvent", "ExternalEvent")
 _UNSURE, _NOT_FOUND = 2, 4
+_GEOMETRY_BLOCKS = 16  # so many are looked through for points far enough apart to tell the screen's size
 _UNMEASURED = frozenset({"-1", "-1.00"})
 #: Cells that hold for the whole recording, under the names they get in the metadata.
 _CONSTANTS = {
@@ -167,7 +168,7 @@ class _Export:
         return GazeRecording(samples, VENDOR, self.name, events, metadata)
 
     def _pieces(self) -> Iterator[GazeSamples]:
-        for block in self.table.blocks(self._places()):
+        for number, block in enumerate(self.table.blocks(self._places())):
             for key, place in (*self.constants.items(), ("size", self.size_column)):
                 assert place is not None
                 held = self.held.setdefault(key, set())
@@ -178,8 +179,8 @@ class _Export:
                 continue
             size = self._size()
             piece = self._piece(sampled, size)
-            if not self.geometry:
-                self.geometry = self._geometry(sampled, size)
+            if "screen_size_mm" not in self.geometry and number < _GEOMETRY_BLOCKS:
+                self.geometry = self._geometry(sampled, size) | self.geometry
             if self.device_time is not None:
                 self.device_times.extend(sampled.numbers(self.device_time))
             if self.type is not None:
