@@ -38,9 +38,11 @@ def train(
     given = {"accelerator": accelerator, "devices": devices, "strategy": strategy, "threads": threads}
     settings = read.trainer.model_copy(update={name: value for name, value in given.items() if value is not None})
     folder = out or Path("runs") / read.name
-    finished = run(
-        read.model_copy(update={"trainer": settings}), folder, lambda line: typer.echo(line, err=True)
-    )  # fmt: skip
+    try:
+        finished = run(read.model_copy(update={"trainer": settings}), folder, lambda line: typer.echo(line, err=True))
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from the last whole epoch", err=True)
+        raise
     measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps({"checkpoint": str(finished), "validation": measured}))

@@ -5,8 +5,9 @@ The sentences follow from the run's configuration, so that a card cannot claim o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from emert_edge.bundle.manifest import Evidence
 from emert_edge.reference.configuration import Configuration, ExpressionStage, SessionStage
 from emert_edge.reference.data.faces import DrawnFaces
 from emert_edge.reference.data.simulated import SimulatedSessions
@@ -78,6 +79,24 @@ def _kinds(configuration: Configuration) -> tuple[bool, bool]:
     return photographs, simulated
 
 
+_TABLE = """Measured beside FP32 on the same data, by the engine that runs it:
+
+| precision | for | on | agreement | accuracy (FP32) | UAR (FP32) | ECE (FP32) | accepted |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def _row(one: Evidence) -> str:
+    def beside(name: str) -> str:
+        value, float32 = one.figures.get(name), one.figures.get(f"fp32_{name}")
+        return "–" if value is None or float32 is None else f"{value:.4f} ({float32:.4f})"
+
+    where = {"any": "any engine", "cpu": "CPU", "tensorrt": "TensorRT"}[one.target]
+    figures = " | ".join((f"{one.figures['agreement']:.4f}", beside("accuracy"), beside("uar"), beside("ece")))
+    verdict = "yes" if one.accepted else "no"
+    return f"| {one.precision.upper()} | {where} | {one.data} ({one.samples}) | {figures} | {verdict} |"
+
+
 def model_card(
     name: str,
     version: str,
@@ -86,6 +105,7 @@ def model_card(
     *,
     licence: str,
     command: str,
+    evidence: Sequence[Evidence] = (),
 ) -> str:
     """Write the card, Markdown.
 
@@ -99,6 +119,8 @@ def model_card(
         Of the weights.
     command : str
         What makes the bundle anew.
+    evidence : sequence of Evidence
+        What was measured of precisions other than FP32.
     """
     photographs, simulated = _kinds(configuration)
     rows = [f"| {METRICS[key]} | {metrics[key]:.3f} |" for key in METRICS if key in metrics]
@@ -110,6 +132,9 @@ def model_card(
     third = "gaze points" if configuration.model.gaze == "points" else "fixation maps, one with each face token"
     no_reactions = "" if configuration.model.reactions else "There is no head for reactions."
     chance = "Chance is 0.143 for mean recall over seven classes and 0.5 for the area under the curve." if rows else ""
+    precisions = ""
+    if evidence:
+        precisions = "\n\n".join(("", "## Precisions", _TABLE + "\n".join(map(_row, evidence))))
     listed = "\n".join(f"- {line}." for line in data_lines(configuration))
     return f"""# {name} {version}
 
@@ -134,7 +159,7 @@ it. The face encoder reads one crop of {rows_columns}; a window of {seconds:g} s
 
 {chance}
 
-Made with: `{command or "not recorded"}`
+Made with: `{command or "not recorded"}`{precisions}
 
 ## What it must not be used for
 

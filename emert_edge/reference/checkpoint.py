@@ -100,6 +100,8 @@ def load_model(path: Path) -> tuple[Emert, dict[str, Any]]:
     for name, tensor in wanted.items():
         if name not in held:
             raise EmertError(f"{path}: tensor {name} is missing")
+        if not isinstance(held[name], torch.Tensor):
+            raise EmertError(f"{path}: {name} is no tensor, but a {type(held[name]).__name__}")
         if held[name].shape != tensor.shape:
             raise EmertError(
                 f"{path}: tensor {name} has shape {tuple(held[name].shape)}, the model needs {tuple(tensor.shape)}"

@@ -6,8 +6,10 @@ A configuration names the model, the stages in their order, and how to train. Pa
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -152,6 +154,11 @@ class Configuration(Settings):
         first = next((stage for stage in self.stages if isinstance(stage, ExpressionStage)), None)
         if first is not None and first.distilled:
             raise ValueError("distilled: the first stage of kind expressions has no earlier encoder to learn from")
+        for number, stage in enumerate(self.stages):
+            earlier = any(isinstance(one, ExpressionStage) for one in self.stages[:number])
+            if isinstance(stage, ReactionStage) and stage.after_expressions and not earlier:
+                raise ValueError("after_expressions: no earlier stage trains a face encoder; put one first")
+        self.model_config_of()  # what a model cannot be is told before any data are read
         return self
 
     @property
@@ -232,13 +239,33 @@ def read_settings(file: Path, kind: type[S], name: str) -> S:
     try:
         checked = kind.model_validate(_resolved(content, file))
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or name}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
-        )
-        raise EmertError(f"{file}: {faults}") from error
-    located: S = _with_paths(checked, file.parent)
+        raise EmertError(f"{file}: {'; '.join(_faults(error, name))}") from error
+    located: S = _with_paths(checked, file.parent.resolve())
     return located
+
+
+def _faults(error: ValidationError, name: str) -> list[str]:
+    """What is wrong, in words; not that a list lacks the entry which is itself the fault."""
+    told = error.errors(include_url=False)
+    places = [fault["loc"] for fault in told]
+    words = []
+    for fault in told:
+        place = fault["loc"]
+        if any(other != place and other[: len(place)] == place for other in places):
+            continue
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            known = {field for kind in _settings_kinds() for field in kind.model_fields}
+            near = difflib.get_close_matches(str(place[-1]), known, 1)
+            message = "there is no such setting" + (f"; is {near[0]!r} meant?" if near else "")
+        words.append(f"{'.'.join(str(part) for part in place) or name}: {message}")
+    return words
+
+
+def _settings_kinds(kind: type[BaseModel] = Settings) -> Iterator[type[BaseModel]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _settings_kinds(below)
 
 
 def read_configuration(file: Path) -> Configuration:
@@ -247,6 +274,6 @@ def read_configuration(file: Path) -> Configuration:
     Raises
     ------
     EmertError
-        If the file is missing, is not YAML, or says something that a run cannot be; names the setting and the line.
+        If the file is missing, is not YAML, or says something that a run cannot be; names the setting.
     """
     return read_settings(file, Configuration, "configuration")

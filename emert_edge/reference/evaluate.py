@@ -42,7 +42,14 @@ from emert_edge.reference.configuration import Configuration, ExpressionStage, S
 from emert_edge.reference.data.simulated import SimulatedSessions
 from emert_edge.reference.data.windows import EyeScale, SessionData
 from emert_edge.reference.emert import Emert
-from emert_edge.reference.stages.run import load_faces, load_session_data, train_expressions, train_sessions
+from emert_edge.reference.stages.run import (
+    load_faces,
+    load_session_data,
+    read_claim,
+    settled,
+    train_expressions,
+    train_sessions,
+)
 from emert_edge.reference.stages.sessions import encode_faces
 
 __all__ = ["evaluate_bundle", "evaluate_model", "evaluate_training"]
@@ -210,16 +217,32 @@ def _digest(state: dict[str, Any]) -> str:
 
 
 def _lent_encoder(configuration: Configuration, before: int, run: Path) -> dict[str, Any]:
-    """Take the face encoder of a run, as it was before its stage of sessions."""
-    for number, stage in enumerate(configuration.stages[: before - 1], start=1):
-        if isinstance(stage, ExpressionStage):
-            file = run / f"{number}-{stage.kind}" / "face_encoder.pt"
-            if not file.exists():
-                raise EmertError(
-                    f"{run} has no finished face encoder ({file.name} in {file.parent.name}); finish it first"
-                )
-            return dict(load_checkpoint(file)["face_encoder"])
-    raise EmertError(f"configuration {configuration.name!r} trains no face encoder that {run} could lend")
+    """Take the face encoder of a run, as it was before its stage of sessions.
+
+    Raises
+    ------
+    EmertError
+        If the run is of a configuration whose encoder would be another, or is not that far.
+    """
+    earlier = [
+        (number, stage)
+        for number, stage in enumerate(configuration.stages[: before - 1], start=1)
+        if isinstance(stage, ExpressionStage)
+    ]
+    if not earlier:
+        raise EmertError(f"configuration {configuration.name!r} trains no face encoder that {run} could lend")
+    held, wanted = read_claim(run), settled(configuration)
+    for content in (held, wanted):
+        content["stages"] = content.get("stages", [])[: before - 1]
+    if differing := [name for name in ("seed", "classes", "model", "stages") if held.get(name) != wanted[name]]:
+        raise EmertError(
+            f"{run} is a run of another configuration ({', '.join(differing)}); it cannot lend its encoder"
+        )
+    number, stage = earlier[-1]
+    file = run / f"{number}-{stage.kind}" / "face_encoder.pt"
+    if not file.exists():
+        raise EmertError(f"{run} has no finished face encoder ({file.name} in {file.parent.name}); finish it first")
+    return dict(load_checkpoint(file)["face_encoder"])
 
 
 def _own_encoder(configuration: Configuration, before: int, folder: Path, report: Report) -> dict[str, Any]:

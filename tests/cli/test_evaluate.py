@@ -15,6 +15,10 @@ torch = pytest.importorskip("torch", reason="evaluating needs the extra `train`"
 pytest.importorskip("lightning", reason="evaluating needs the extra `train`")
 
 from emert_edge.cli.app import run_command_line  # noqa: E402
+from emert_edge.reference.checkpoint import save_checkpoint  # noqa: E402
+from emert_edge.reference.configuration import read_configuration  # noqa: E402
+from emert_edge.reference.evaluate import _lent_encoder  # noqa: E402
+from emert_edge.reference.stages.run import settled  # noqa: E402
 
 TINY = """
 name: tiny
@@ -210,7 +214,30 @@ def test_a_run_lends_its_face_encoder_or_it_is_said_what_it_lacks(
     )
     status, _, told = evaluate(taught, "--out", tmp_path / "b", "--split", "folds", "--run", tmp_path / "run")
     assert status == 1
+    assert "run holds no run" in told
+    (tmp_path / "run").mkdir()
+    claim = tmp_path / "run" / "configuration.json"
+    own = settled(read_configuration(taught))
+    claim.write_text(json.dumps(own | {"model": own["model"] | {"size": "base"}}))
+    status, _, told = evaluate(taught, "--out", tmp_path / "b", "--split", "folds", "--run", tmp_path / "run")
+    assert status == 1
+    assert "another configuration (model)" in told
+    claim.write_text(json.dumps(own))
+    status, _, told = evaluate(taught, "--out", tmp_path / "b", "--split", "folds", "--run", tmp_path / "run")
+    assert status == 1
     assert "has no finished face encoder (face_encoder.pt in 1-expressions)" in told
+
+
+def test_the_encoder_lent_is_the_one_that_the_sessions_began_from(tmp_path: Path) -> None:
+    taught = tmp_path / "taught.yaml"
+    stage = "  - {kind: expressions, data: [{kind: drawn, count: 28}], epochs: 1}\n"
+    taught.write_text(TINY.replace("stages:\n", "stages:\n" + 2 * stage))
+    configuration, run = read_configuration(taught), tmp_path / "run"
+    for number in (1, 2):
+        (run / f"{number}-expressions").mkdir(parents=True)
+        save_checkpoint(run / f"{number}-expressions" / "face_encoder.pt", {"face_encoder": {"number": number}})
+    (run / "configuration.json").write_text(json.dumps(settled(configuration)))
+    assert _lent_encoder(configuration, 3, run) == {"number": 2}
 
 
 @pytest.mark.parametrize(

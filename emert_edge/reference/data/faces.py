@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,16 @@ def whole_face(image: Image, size: tuple[int, int]) -> Image:
 
 def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names, with forward slashes, and contents of all pictures, in order of name."""
+    try:
+        yield from _contents(path)
+    except (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, EmertError):
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise EmertError(f"{path}: cut short or damaged{reason}; fetch it again") from error
+
+
+def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             if file.suffix.lower() in _ENDINGS:
@@ -270,10 +281,11 @@ def _crops(
 
 def cached_faces(file: Path, make: Callable[[], FaceImages]) -> FaceImages:
     """What `file` holds, or what `make` gives, which is then kept there."""
-    if file.exists():
-        with np.load(file, allow_pickle=False) as stored:
+    try:
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return FaceImages(stored["crops"], stored["labels"])
-    made = make()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged: made anew
+        made = make()
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_suffix(file.suffix + ".part")
     with aside.open("wb") as handle:

@@ -116,6 +116,10 @@ class RecordedSessions(Settings):
         """Read a gaze recording."""
         return read_gaze_workbook(path) if path.suffix.lower() == ".xlsx" else open_gaze(path)
 
+    def require(self, face: FaceInput) -> None:
+        """Raise `EmertError` if what every session needs is not there: told once, not once a session."""
+        detector_named(self.detector, face, self.detector_model)
+
     def decoding(self) -> dict[str, Any]:
         """What of these settings decides what a recording becomes, as plain values."""
         model = (self.detector_model or stored_yunet()) if self.detector == "yunet" else None
@@ -141,6 +145,12 @@ class TableSessions(RecordedSessions):
         if self.gaze_columns is None:
             return super().open_gaze(path)
         return open_gaze(path, columns=read_columns(self.gaze_columns))
+
+    def require(self, face: FaceInput) -> None:
+        """As `RecordedSessions.require`, with the map of the gaze's columns."""
+        super().require(face)
+        if self.gaze_columns is not None:
+            read_columns(self.gaze_columns)
 
     def decoding(self) -> dict[str, Any]:
         """As `RecordedSessions.decoding`, with the map of the gaze's columns."""
@@ -300,6 +310,7 @@ def load_rows(
         if held[file] is None
     }
     if jobs:
+        source.require(inputs.face)
         faults = Faults(source.path)
         for job in jobs.values():
             faults.add(_unopenable(job))

@@ -15,12 +15,14 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from emert_edge.errors import EmertError
+from emert_edge.reference.checkpoint import read_content
 from emert_edge.reference.configuration import TrainerSettings
 
-__all__ = ["EpochLines", "fit", "mixed_precision", "threads_of"]
+__all__ = ["EpochLines", "fit", "mixed_precision", "require_trainer", "threads_of"]
 
 Report = Callable[[str], None]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -126,9 +128,7 @@ def fit(
         If it was interrupted; what the last whole epoch left is taken up by the next call.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = ModelCheckpoint(
-        folder, filename="best", monitor=monitor, mode=mode, save_last=True, enable_version_counter=False
-    )
+    best = _Best(folder, filename="best", monitor=monitor, mode=mode, save_last=True, enable_version_counter=False)
     kept = _Figures(monitor, mode)
     callbacks: list[lightning.Callback] = [
         kept,
@@ -138,6 +138,8 @@ def fit(
     if averaging > 0:
         callbacks.append(EMAWeightAveraging(decay=averaging))
     last = folder / "last.ckpt"
+    if last.exists():
+        _require_whole(last)
     with threads_of(settings), _quiet():
         trainer = lightning.Trainer(
             accelerator=settings.accelerator,
@@ -163,7 +165,9 @@ def fit(
                 task, training, validation,
                 ckpt_path=str(last) if last.exists() else None, weights_only=True if last.exists() else None,
             )  # fmt: skip
-        except SystemExit as error:  # Lightning ends the process when it is interrupted
+        except SystemExit as error:  # Lightning ends the process with 1 when it is interrupted
+            if error.code != 1:
+                raise
             raise KeyboardInterrupt from error
         except RuntimeError as error:
             if last.exists() and "state_dict" in str(error):
@@ -174,9 +178,54 @@ def fit(
             raise KeyboardInterrupt
     if not best.best_model_path:
         raise EmertError(f"{stage}: no epoch gave a finite {monitor}; lower the learning rate")
-    held = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
-    task.load_state_dict(held["state_dict"])
+    task.load_state_dict(_require_whole(folder / "best.ckpt")["state_dict"])
     return kept.figures
+
+
+def _require_whole(file: Path) -> dict[str, Any]:
+    """Read one of Lightning's checkpoints."""
+    try:
+        held = read_content(file)
+    except EmertError as error:
+        raise EmertError(f"{error}; remove the folder {file.parent} to train this stage anew") from error
+    if not isinstance(held, dict) or "state_dict" not in held:
+        raise EmertError(f"{file}: not a checkpoint of this stage; remove the folder {file.parent} to train it anew")
+    return held
+
+
+def require_trainer(settings: TrainerSettings) -> None:
+    """Raise `EmertError` if Lightning cannot run as asked on this machine."""
+    with _quiet():
+        try:
+            lightning.Trainer(
+                accelerator=settings.accelerator, devices=settings.devices, strategy=settings.strategy,
+                precision=mixed_precision(settings.precision, settings.accelerator), logger=False,
+                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            )  # fmt: skip
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            asked = f"accelerator {settings.accelerator}, devices {settings.devices}, strategy {settings.strategy}"
+            reason = str(error).strip().splitlines()[0]
+            raise EmertError(f"trainer: cannot run with {asked} here ({reason})") from error
+
+
+class _Best(ModelCheckpoint):
+    """Checkpoints of a run whose folder may have been moved since it was stopped."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what a checkpoint kept, with its paths below the folder of now."""
+        assert self.dirpath is not None
+        here = Path(self.dirpath)
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        ranked = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(
+            state_dict
+            | {name: moved(state_dict[name]) for name in paths}
+            | {"dirpath": str(here), "best_k_models": ranked}
+        )
 
 
 class _Figures(lightning.Callback):

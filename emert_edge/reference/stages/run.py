@@ -42,13 +42,23 @@ from emert_edge.reference.data.windows import (
     window_index,
 )
 from emert_edge.reference.emert import Emert
+from emert_edge.reference.reactions import ReactionModel, load_backbone_weights
 from emert_edge.reference.stages.batches import batches
 from emert_edge.reference.stages.expressions import ExpressionTask, FaceBatches
-from emert_edge.reference.stages.fitting import fit, threads_of
+from emert_edge.reference.stages.fitting import fit, require_trainer, threads_of
 from emert_edge.reference.stages.reactions import load_reactions, train_reactions
 from emert_edge.reference.stages.sessions import MODALITIES, SessionTask, encode_faces, face_encoding, run_model
 
-__all__ = ["load_faces", "load_session_data", "split_sessions", "train", "train_expressions", "train_sessions"]
+__all__ = [
+    "load_faces",
+    "load_session_data",
+    "read_claim",
+    "settled",
+    "split_sessions",
+    "train",
+    "train_expressions",
+    "train_sessions",
+]
 
 Report = Callable[[str], None]
 
@@ -75,7 +85,10 @@ def load_faces(
         learnt, held = stratified_split(faces.labels, stage.validation, configuration.seed)
         kept.append(faces[learnt])
         (drawings if isinstance(source, DrawnFaces) else photographs).append(faces[held])
-    return FaceImages.joined(kept), FaceImages.joined(photographs or drawings)
+    learnt, held_out = FaceImages.joined(kept), FaceImages.joined(photographs or drawings)
+    if not len(learnt) or not len(held_out):
+        raise EmertError("faces: one picture of a class cannot be learnt from and held out; give two or more of each")
+    return learnt, held_out
 
 
 def load_session_data(
@@ -257,18 +270,43 @@ def _write(file: Path, text: str) -> None:
         aside.replace(file)
 
 
-def _claim(folder: Path, configuration: Configuration) -> None:
-    """Make a run's folder, or take up the run that lies there; how it is run (`trainer`) may change, what may not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "configuration.json"
+_CLAIM = "configuration.json"
+
+
+def settled(configuration: Configuration) -> dict[str, Any]:
+    """What may not change when a run goes on; how it is run (`trainer`) may."""
     wanted: dict[str, Any] = json.loads(configuration.model_dump_json(exclude={"trainer"}))
-    if not file.exists():
-        _write(file, json.dumps(wanted, indent=2) + "\n")
-        return
+    return wanted
+
+
+def read_claim(folder: Path) -> dict[str, Any]:
+    """What the run in a folder trains, as `settled` says it.
+
+    Raises
+    ------
+    EmertError
+        If no run lies there, or its configuration cannot be read.
+    """
+    file = folder / _CLAIM
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except FileNotFoundError:
+        raise EmertError(f"{folder} holds no run: there is no {_CLAIM} in it") from None
+    except (OSError, ValueError) as error:
         raise EmertError(f"{file}: not a run's configuration ({error}); give another folder") from error
+    if not isinstance(held, dict):
+        raise EmertError(f"{file}: not a run's configuration; give another folder")
+    return held
+
+
+def _require_own(folder: Path, configuration: Configuration) -> None:
+    """A folder is new, or holds this very run, or no more than the caches of one that never began."""
+    file = folder / _CLAIM
+    if not file.exists():
+        if folder.exists() and (foreign := sorted(entry.name for entry in folder.iterdir() if entry.name != "data")):
+            raise EmertError(f"{folder} holds no run, but {', '.join(foreign[:3])}; give another folder")
+        return
+    held, wanted = read_claim(folder), settled(configuration)
     if held != wanted:
         differing = sorted(name for name in {*held, *wanted} if held.get(name) != wanted.get(name))
         raise EmertError(
@@ -299,11 +337,13 @@ def train(configuration: Configuration, folder: Path, report: Report = lambda li
     KeyboardInterrupt
         If it was interrupted; the same call goes on.
     """
-    _claim(folder, configuration)
+    _require_own(folder, configuration)
+    require_trainer(configuration.trainer)
     data = folder / "data"
     stages = configuration.stages
     finished = folder / ("reactions.pt" if all(isinstance(s, ReactionStage) for s in stages) else "model.pt")
     if finished.exists():
+        load_checkpoint(finished)
         report(f"{finished} is finished already")
         return finished
     with threads_of(configuration.trainer):
@@ -317,8 +357,13 @@ def train(configuration: Configuration, folder: Path, report: Report = lambda li
             elif isinstance(stage, SessionStage):
                 sessions = load_session_data(configuration, stage, data, report)
                 prepared.append(split_sessions(sessions, stage.validation, stage.validation_by, configuration.seed))
+                eye_scale(prepared[-1][0])
             else:
+                if stage.backbone is not None:
+                    load_backbone_weights(ReactionModel(stage.config), stage.backbone)
                 prepared.append(load_reactions(configuration, stage, data, report))
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / _CLAIM, json.dumps(settled(configuration), indent=2) + "\n")
         scale: EyeScale | None = None
         measured: dict[str, dict[str, float]] = {}
         for number, (stage, ready) in enumerate(zip(stages, prepared, strict=True), start=1):

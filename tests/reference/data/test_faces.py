@@ -185,6 +185,34 @@ def test_pictures_are_read_once(folder: Path, tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "data").iterdir()] == ["faces.npz"]
 
 
+def test_a_damaged_cache_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "faces.npz"
+    first = cached_faces(file, lambda: read_face_folder(folder, EXPRESSIONS, SIZE))
+    for damage in (b"", file.read_bytes()[:100]):
+        file.write_bytes(damage)
+        again = cached_faces(file, lambda: read_face_folder(folder, EXPRESSIONS, SIZE))
+        assert np.array_equal(first.crops, again.crops)
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "zip"])
+def test_an_archive_that_was_cut_is_named(folder: Path, tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"cut.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            for path in folder.rglob("*.png"):
+                archive.write(path, path.relative_to(folder))
+        content = bytearray(file.read_bytes())
+        content[60:80] = bytes(20)  # within the first picture: its checksum fails
+        file.write_bytes(content)
+    else:
+        with tarfile.open(file, "w:gz") as archive:
+            archive.add(folder, ".")
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EmertError, match=f"cut.{ending}: cut short or damaged.*fetch it again"):
+        read_face_folder(file, EXPRESSIONS, SIZE)
+
+
 def test_a_split_holds_out_a_share_of_each_class() -> None:
     labels = np.repeat([0, 1, 2], [40, 10, 2])
     learnt, held = stratified_split(labels, 0.2, seed=3)

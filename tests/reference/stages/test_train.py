@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,10 @@ def test_validation_sees_every_row_once() -> None:
         ),
         (("name: tiny", "name: [a"), "YAML"),
         (("averaging: 0.9", "distilled: 0.3"), "no earlier encoder"),
+        (("epochs: 3", "epoch: 3"), "is 'epochs' meant?"),
+        (("seed: 3", "seed: 3\nmodel: {heads: 7}"), "heads"),
+        (("trainer: {accelerator: cpu,", "trainer: {accelerator: cpu, strategy: dpp,"), "strategy dpp"),
+        (("count: 84", "count: 7"), "give two or more of each"),
     ],
 )
 def test_what_is_wrong_with_a_configuration_is_named(
@@ -208,6 +213,71 @@ def test_what_is_wrong_with_a_configuration_is_named(
     lines = capsys.readouterr().err.strip().splitlines()
     assert told in lines[-1]
     assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_only_what_is_wrong_is_called_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(TINY.replace("epochs: 3", "epoch: 3"))
+    with pytest.raises(EmertError) as told:
+        read_configuration(file)
+    assert str(told.value).count(";") == 3  # two stages, each one fault and one question
+    assert "at least 1 item" not in str(told.value)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    file, folder = tmp_path / "tiny.yaml", tmp_path / "mine"
+    file.write_text(TINY)
+    folder.mkdir()
+    for name in ("thesis.doc", "model.pt"):
+        (folder / name).write_text("x")
+    with pytest.raises(EmertError, match=r"holds no run, but model\.pt, thesis\.doc"):
+        train(read_configuration(file), folder)
+    assert sorted(entry.name for entry in folder.iterdir()) == ["model.pt", "thesis.doc"]
+
+
+def test_a_run_that_never_began_claims_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("{kind: drawn, count: 84}", "{kind: folder, path: nowhere, licence: none}"))
+    with pytest.raises(EmertError, match="nowhere"):
+        train(read_configuration(file), tmp_path / "run")
+    assert not (tmp_path / "run" / "configuration.json").exists()
+
+
+def test_a_configuration_is_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faces").mkdir()
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY.replace("{kind: drawn, count: 84}", "{kind: folder, path: faces, licence: none}"))
+    monkeypatch.chdir(tmp_path)
+    near = read_configuration(Path("tiny.yaml"))
+    monkeypatch.chdir("/")
+    assert read_configuration(file) == near
+    stage = near.stages[0]
+    assert isinstance(stage, ExpressionStage)
+    assert stage.data[0].path == tmp_path / "faces"
+
+
+def test_damaged_checkpoints_are_named_with_the_remedy(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = tiny_run
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    for name in ("model.pt", "2-sessions/sessions.pt"):
+        (copy / name).unlink()
+    whole = (copy / "2-sessions" / "last.ckpt").read_bytes()
+    for length in (0, len(whole) // 2):
+        (copy / "2-sessions" / "last.ckpt").write_bytes(whole[:length])
+        with pytest.raises(EmertError, match=r"last\.ckpt: .*remove the folder .*2-sessions to train this stage anew"):
+            train(read_configuration(file), copy)
+
+
+def test_a_run_goes_on_where_its_folder_was_moved_to(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
+    file, run = tiny_run
+    copy = tmp_path / "moved"
+    shutil.copytree(run, copy)
+    for name in ("model.pt", "2-sessions/sessions.pt"):
+        (copy / name).unlink()
+    train(read_configuration(file), copy)
+    first, second = weights(run), weights(copy)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_another_configuration_may_not_take_a_run_over(tiny_run: tuple[Path, Path], tmp_path: Path) -> None:
