@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from emert_edge.errors import GazeFormatError
 from emert_edge.sources.text_lines import TextLines
@@ -376,9 +377,12 @@ def gathered(data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.
     if width > 4 * _WIDEST_NUMBER and width * length.size > 4 * data.size:
         clipped = np.minimum(length, 4 * _WIDEST_NUMBER)  # too long for any number, and still seen to be so
         return gathered(data, begin, begin + clipped)
-    places = begin[:, None] + np.arange(width)
-    cells = data[np.minimum(places, data.size - 1)]
-    cells[np.arange(width) >= length[:, None]] = 0
+    # Whole stretches of `width` bytes are copied: from the text's end none can begin, and those few are put in apart.
+    near = np.minimum(begin, data.size - width)
+    cells = sliding_window_view(data, width)[near]
+    for row in np.flatnonzero(near < begin).tolist():
+        cells[row, : length[row]] = data[begin[row] : end[row]]
+    cells *= np.arange(width) < length[:, None]
     return np.ascontiguousarray(cells).view(f"S{width}").ravel()
 
 
