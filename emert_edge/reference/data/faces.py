@@ -282,7 +282,7 @@ def _crops(
 def cached_faces(file: Path, make: Callable[[], FaceImages]) -> FaceImages:
     """What `file` holds, or what `make` gives, which is then kept there."""
     try:
-        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+        with file.open("rb") as held, np.load(held, allow_pickle=False) as stored:
             return FaceImages(stored["crops"], stored["labels"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged: made anew
         made = make()

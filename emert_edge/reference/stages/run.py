@@ -82,13 +82,13 @@ def load_faces(
     for source in stage.data:
         report(f"faces: {getattr(source, 'path', source.kind)}")
         faces = gather_faces(source, configuration.seed, configuration.classes, configuration.face, folder)
-        learnt, held = stratified_split(faces.labels, stage.validation, configuration.seed)
-        kept.append(faces[learnt])
-        (drawings if isinstance(source, DrawnFaces) else photographs).append(faces[held])
-    learnt, held_out = FaceImages.joined(kept), FaceImages.joined(photographs or drawings)
-    if not len(learnt) or not len(held_out):
+        learnt_rows, held_rows = stratified_split(faces.labels, stage.validation, configuration.seed)
+        kept.append(faces[learnt_rows])
+        (drawings if isinstance(source, DrawnFaces) else photographs).append(faces[held_rows])
+    learnt, held = FaceImages.joined(kept), FaceImages.joined(photographs or drawings)
+    if not len(learnt) or not len(held):
         raise EmertError("faces: one picture of a class cannot be learnt from and held out; give two or more of each")
-    return learnt, held_out
+    return learnt, held
 
 
 def load_session_data(
