@@ -105,21 +105,22 @@ def export(
         ),
     ] = None,
     platform: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--platform",
-            help="onnxruntime, or tensorrt with the engines that `emert-edge build` has put into the cache.",
+            help="onnxruntime, which is the default, or tensorrt with the engines that `emert-edge build` has put into "
+            "the cache.",
             rich_help_panel=SERVER,
         ),
-    ] = "onnxruntime",
+    ] = None,
     precision: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--precision",
-            help="auto (FP16 where the bundle has evidence for it), fp32, fp16 or int8.",
+            help="auto, which is the default (FP16 where the bundle has evidence for it), fp32, fp16 or int8.",
             rich_help_panel=SERVER,
         ),
-    ] = "auto",
+    ] = None,
 ) -> None:
     """Export a model as a bundle of ONNX graphs, checked against PyTorch, or a bundle for a Triton server.
 
@@ -136,10 +137,14 @@ def export(
     }
     if task not in (None, "emotion", "expression"):
         raise typer.BadParameter(f"{task!r} is neither emotion nor expression", param_hint="--task")
-    if platform not in ("onnxruntime", "tensorrt"):
+    if platform not in (None, "onnxruntime", "tensorrt"):
         raise typer.BadParameter(f"{platform!r} is neither onnxruntime nor tensorrt", param_hint="--platform")
-    if precision not in PRECISIONS:
+    if precision not in (None, *PRECISIONS):
         raise typer.BadParameter(f"{precision!r} is none of {', '.join(PRECISIONS)}", param_hint="--precision")
+    if triton is None and (platform or precision):
+        raise typer.BadParameter(
+            "--platform and --precision are its own: a bundle gets FP32 and FP16", param_hint="--triton"
+        )
     if out is None:
         if triton is None:
             raise typer.BadParameter(
@@ -158,7 +163,7 @@ def export(
         bundle = _bundle_of(source, out, given, {key: value for key, value in terms.items() if value is not None})
         _tell(bundle)
     if triton is not None:
-        _export_triton(bundle, triton, platform, precision)
+        _export_triton(bundle, triton, platform or "onnxruntime", precision or "auto")
 
 
 def _bundle_of(checkpoint: Path, out: Path, given: dict[str, Any], terms: dict[str, Any]) -> Bundle:

@@ -49,6 +49,7 @@ def test_what_an_engine_needs_is_one_clear_line(emert: Run, tmp_path: Path, monk
         (("emert-demo", "--triton", "models", "--platform", "openvino"), 2, "openvino"),
         (("emert-demo", "--triton", "models", "--precision", "fp8"), 2, "fp8"),
         (("model.pt", "--triton", "models"), 2, "no bundle"),
+        (("model.pt", "--out", "b", "--precision", "fp16"), 2, "--triton"),
         (("made.emert", "--out", "b"), 2, "a bundle already"),
         (("nowhere", "--triton", "models"), 1, "no bundle 'nowhere'"),
         (("emert-demo", "--triton", "."), 1, "no model repository of emert-edge"),
