@@ -14,6 +14,7 @@ import onnx
 
 from emert_edge.bundle import Bundle, open_bundle, write_bundle
 from emert_edge.bundle.manifest import FileEntry, Graph, Role, Target
+from emert_edge.engines import default_threads
 from emert_edge.errors import BundleIncompatible, CalibrationRejected
 
 from .candidate import CandidateBundle, open_candidate, open_precision
@@ -28,7 +29,7 @@ from .placement_cpu import quantised_tensors as cpu_tensors
 from .probes import Answers, answers_of
 from .ranges import CALIBRATORS, Calibrator, Histogram, Inputs, Range, collect_histograms, find_ranges
 from .report import CalibratorScore, Report, worst_layers
-from .samples import GATE_SAMPLES, class_counts, divide, encoder_inputs, sample_pictures
+from .samples import GATE_SAMPLES, LEAST, class_counts, divide, encoder_inputs, sample_pictures
 from .sensitivity import LayerNoise, layer_noise
 from .soundness import picture_faults, unlike_samples
 
@@ -115,8 +116,8 @@ def quantize(
         raise ValueError(f"target must be cpu or tensorrt, not {target!r}")
     if calibrator != "compare" and calibrator not in CALIBRATORS:
         raise ValueError(f"calibrator must be compare or one of {', '.join(CALIBRATORS)}, not {calibrator!r}")
-    if samples < 2:
-        raise ValueError(f"samples must be at least 2, not {samples}")
+    if samples < LEAST:
+        raise ValueError(f"samples must be at least {LEAST}, not {samples}")
     work = _Work(opened, target, tuple(keep_float), bounds, seed, threads, report, progress)
     most = max(4 * samples, samples + GATE_SAMPLES)
     given = read_data(data, opened.manifest, most=most, seed=seed, report=report)
@@ -160,7 +161,8 @@ class _Work:
         progress: Progress,
     ) -> None:
         self.bundle, self.target, self.keep_float, self.bounds = bundle, target, keep_float, bounds
-        self.seed, self.threads, self.report, self.progress = seed, threads, report, progress
+        self.seed, self.report, self.progress = seed, report, progress
+        self.threads = threads or default_threads()
         self.manifest = bundle.manifest
         self.classes = classes_of(bundle.manifest)
         self.models = {
@@ -195,7 +197,8 @@ class _Work:
         self, calibration: Data, comparison: Data, gate: Data, samples: int, tried: Sequence[Calibrator], out: Path
     ) -> Report:
         """Find ranges, place, compare, judge, write."""
-        inputs = encoder_inputs(calibration, self.manifest, samples // 2 + len(self.classes), self.seed)
+        most = samples // 2 + len(self.classes)  # each class has at least one
+        inputs = encoder_inputs(calibration, self.manifest, most, self.seed, least=LEAST // 2)
         held_apart = encoder_inputs(comparison, self.manifest, _NOISE_SAMPLES, self.seed)
         roles = tuple(role for role in self.models if role in inputs and role in held_apart)
         histograms = {role: self._histograms(role, inputs[role]) for role in roles}
@@ -233,7 +236,7 @@ class _Work:
             model,
             tensors,
             inputs,
-            threads=self.threads or 1,
+            threads=self.threads,
             progress=lambda done, total: self.progress(step, done, total),
         )
 
@@ -259,7 +262,7 @@ class _Work:
             graphs[role] = placed.SerializeToString(deterministic=True)
             few = {name: values[:_NOISE_SAMPLES] for name, values in held_apart[role].items()}
             noise[role] = layer_noise(
-                self.models[role], placed, few, keep_float=self.keep_float, threads=self.threads or 1
+                self.models[role], placed, few, keep_float=self.keep_float, threads=self.threads
             )  # fmt: skip
         candidate = CandidateBundle(self.bundle, graphs)
         with closing(open_candidate(candidate, self.target, self.threads)) as engines:
@@ -310,7 +313,7 @@ class _Work:
             if role not in seen:
                 continue
             few = {name: values[:_NOISE_SAMPLES] for name, values in seen[role].items()}
-            histograms = collect_histograms(self.models[role], list(ranges), few, threads=self.threads or 1)
+            histograms = collect_histograms(self.models[role], list(ranges), few, threads=self.threads)
             if cause := unlike_samples(ranges, histograms):
                 causes.append(cause)
         layers = [

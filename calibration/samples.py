@@ -86,18 +86,25 @@ def divide(data: Data, samples: int, seed: int, *, own_gate: bool = False) -> tu
     return data.take(calibration), data.take(comparison), data.take(comparison if own_gate else gate)
 
 
-def encoder_inputs(data: Data, manifest: Manifest, most: int, seed: int) -> dict[Role, Inputs]:
+def encoder_inputs(data: Data, manifest: Manifest, most: int, seed: int, *, least: int = 1) -> dict[Role, Inputs]:
     """What the encoders would be given of samples on a device, made by the functions that run there.
 
     Parameters
     ----------
     most : int
         Pictures, or frames of sessions, to take: stratified by class.
+    least : int
+        Faces that there must be, and fused frames without which the fixation encoder gets none.
 
     Returns
     -------
     dict
         By role the graph's inputs, `(samples, …)` float32. Without sessions there are none for the fixation encoder.
+
+    Raises
+    ------
+    EmertError
+        Sessions show too few faces.
     """
     if isinstance(data, Pictures):
         chosen = data.take(np.sort(stratified(data.labels, most, seed)))
@@ -114,10 +121,10 @@ def encoder_inputs(data: Data, manifest: Manifest, most: int, seed: int) -> dict
         if manifest.fixation is not None:
             fused.append(batch.fused[:, -1].numpy()[batch.fixation_mask[:, -1].numpy() > 0])
     crops = np.concatenate(faces)
-    if len(crops) < LEAST:
-        raise EmertError(f"{data.words}: a face in {len(crops)} frames; {LEAST} is the least to calibrate on")
+    if len(crops) < least:
+        raise EmertError(f"{data.words}: a face in {len(crops)} of the frames that were drawn; {least} is the least")
     found: dict[Role, Inputs] = {"face_encoder": {"frame": normalised_crops(crops, manifest.face)}}
-    if fused and len(maps := np.concatenate(fused)) >= LEAST:
+    if fused and len(maps := np.concatenate(fused)) >= least:
         if manifest.fixation is not None and manifest.fixation.color == "bgr":
             maps = np.ascontiguousarray(maps[:, [2, 1, 0, 3]])
         found["fixation_encoder"] = {"fused": maps}

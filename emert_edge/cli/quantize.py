@@ -37,7 +37,7 @@ def quantize(
         typer.Option("--out", readable=False, help="Where the bundle is written; in its own place if not given."),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", min=2, help="Samples for ranges and for comparing calibrators, half each.")
+        int, typer.Option("--samples", min=16, help="Samples for ranges and for comparing calibrators, half each.")
     ] = 512,
     calibrator: Annotated[
         Literal["minmax", "entropy", "percentile", "compare"],

@@ -56,7 +56,7 @@ def drawn(count: int, seed: int) -> Pictures:
 @pytest.fixture
 def faces() -> Pictures:
     """Drawn faces and what they show: 48 × 48, BGR."""
-    return drawn(168, 3)
+    return drawn(126, 3)
 
 
 @pytest.fixture
@@ -67,3 +67,42 @@ def bundle(tmp_path: Path) -> Bundle:
     names = [graph.file for graph in graphs] + [packaged.manifest.card]
     manifest = packaged.manifest.model_copy(update={"graphs": graphs, "evidence": ()})
     return write_bundle(tmp_path / "copied", manifest, {name: packaged.read(name) for name in names})
+
+
+@pytest.fixture(scope="session")
+def patterns() -> list[np.ndarray]:
+    """Grey pictures of 16 × 16 that differ: waves of drawn brightness, contrast and direction."""
+    rng = np.random.default_rng(5)
+    rows, columns = np.mgrid[0:16, 0:16]
+    pictures = []
+    for _ in range(200):
+        wave = np.sin(rng.uniform(-1, 1) * rows + rng.uniform(-1, 1) * columns + rng.uniform(0, 6))
+        grey = rng.uniform(60, 196) + rng.uniform(15, 60) * wave + rng.normal(0, 4, wave.shape)
+        pictures.append(np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
+    return pictures
+
+
+@pytest.fixture(scope="session")
+def small_files(patterns: list[np.ndarray]) -> tuple[Any, dict[str, bytes], list[str]]:
+    """Manifest and files of a bundle around `residual_network`, quick to run, and what it says of `patterns`."""
+    from .graphs import small_bundle
+
+    return small_bundle(patterns)
+
+
+@pytest.fixture
+def small(small_files: tuple[Any, dict[str, bytes], list[str]], tmp_path: Path) -> Bundle:
+    """A bundle around `residual_network`, in a folder."""
+    manifest, files, _ = small_files
+    return write_bundle(tmp_path / "small", manifest, files)
+
+
+@pytest.fixture(scope="session")
+def waves(patterns: list[np.ndarray], small_files: tuple[Any, dict[str, bytes], list[str]]) -> Pictures:
+    """`patterns`, labelled by what the small bundle says in FP32, but for each fourth."""
+    said = small_files[2]
+    classes = sorted(set(said))
+    return [
+        (picture, label if number % 4 else classes[number % len(classes)])
+        for number, (picture, label) in enumerate(zip(patterns, said, strict=True))
+    ]

@@ -66,6 +66,62 @@ class GraphMaker:
         return whole
 
 
+def centred(model: Any, output: str, inputs: dict[str, np.ndarray]) -> None:
+    """Move, in place, a Gemm's bias so that each of its outputs is 0 in the mean: all classes then occur."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (values,) = session.run([output], inputs)
+    (node,) = (node for node in model.graph.node if node.output[0] == output)
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == node.input[2])
+    moved = onnx.numpy_helper.to_array(bias) - values.mean(0)
+    bias.CopyFrom(onnx.numpy_helper.from_array(moved.astype(np.float32), bias.name))
+
+
+def small_bundle(pictures: list[np.ndarray], *, own_head: bool = True) -> tuple[Any, dict[str, bytes], list[str]]:
+    """Manifest and files of a bundle around `residual_network`, and what its FP32 graphs say of pictures.
+
+    `own_head`: whether the face encoder has an expression head; the authors' checkpoints have none.
+    """
+    from emert_edge.bundle.manifest import FaceInput, FileEntry, Graph, Labels, Manifest, Training
+    from emert_edge.recognizer import write_whole_faces
+    from emert_edge.simulation import EXPRESSIONS
+
+    classes = EXPRESSIONS[:5]
+    face = FaceInput(size=(16, 16), color="bgr")
+    frames = np.empty((len(pictures), 3, 16, 16), np.float32)
+    write_whole_faces(frames, pictures, face)
+    network = residual_network()
+    centred(network, "face_token", {"frame": frames})
+    centred(network, "expression_logits", {"frame": frames})
+    make = GraphMaker(4)
+    mean = make.node("ReduceMean", ["face_tokens", make.constant("axes", np.array([1]))], "mean", keepdims=0)
+    logits = make.gemm(mean, "said", 12, 5)
+    head = make.model({"face_tokens": ["batch", 8, 12]}, {"expression_logits": logits})
+    if not own_head:
+        while network.graph.node[-1].output[0] != "face_token":
+            network.graph.node.pop()
+        network.graph.output.pop()
+    files = {"face.onnx": network.SerializeToString(), "head.onnx": head.SerializeToString(), "card.md": b""}
+    manifest = Manifest(
+        name="small", version="1", token_width=12, profile="published", face=face,
+        labels=Labels(emotion=None, expression=classes, polarity=None),
+        training=Training(data=("none",)), licence="Apache-2.0",
+        graphs=(
+            Graph(role="face_encoder", precision="fp32", file="face.onnx"),
+            Graph(role="head", precision="fp32", file="head.onnx"),
+        ),
+        files={name: FileEntry(sha256="0" * 64, size=0) for name in files},
+    )  # fmt: skip
+    if not own_head:
+        return manifest, files, []
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(files["face.onnx"], providers=["CPUExecutionProvider"])
+    (values,) = session.run(["expression_logits"], {"frame": frames})
+    return manifest, files, [classes[index] for index in values.argmax(1)]
+
+
 def residual_network(seed: int = 0) -> Any:
     """ResNet in small: a stem with a pooling, a block with an identity, one with a projection, a token and logits."""
     make = GraphMaker(seed)
