@@ -93,7 +93,7 @@ def compare(reference: Answers, tested: Answers, classes: Sequence[str]) -> Comp
     if not len(known):
         return Compared(reference.head, len(reference.truth), answered, agreement)
     truth = reference.truth[known]
-    figures = {}
+    figures: dict[str, float] = {}
     for prefix, answers in (("", tested), ("fp32_", reference)):
         scored = class_scores(truth, answers.said[known], classes).values
         figures |= {

@@ -37,7 +37,7 @@ class Answers:
     @property
     def said(self) -> npt.NDArray[np.int64]:
         """The most probable class of each."""
-        return self.probabilities.argmax(1).astype(np.int64)
+        return np.asarray(self.probabilities.argmax(1), np.int64)
 
 
 def answers_of(data: Data, bundle: Bundle, engines: EngineSet) -> tuple[Answers, ...]:

@@ -76,7 +76,7 @@ def quantize(
     try:
         import onnx  # noqa: F401
 
-        from emert_edge.calibration import Bounds
+        from emert_edge.calibration import Bounds, Report
         from emert_edge.calibration import quantize as run
     except ModuleNotFoundError as error:
         raise EmertError(f"quantising needs {error.name}: pip install 'emert-edge[train,export]'") from error
@@ -100,7 +100,7 @@ def quantize(
                 progress=progress,
             )
     except CalibrationRejected as error:
-        if error.report is not None:
+        if isinstance(error.report, Report):
             if as_json:
                 typer.echo(json.dumps(error.report.to_dict(), indent=2))
             else:
