@@ -58,7 +58,8 @@ class HalfGraphs(NamedTuple):
 
 def _converter() -> Any:
     path = list(sys.path)
-    from onnxruntime.transformers import float16
+    # onnx_utils, which onnxruntime.quantization imports, can be loaded only while the package's folder is on the path.
+    from onnxruntime.transformers import float16, onnx_utils  # noqa: F401
 
     sys.path[:] = path  # that package puts its folder on the path, with modules that are called `models` and the like
     return float16

@@ -271,3 +271,13 @@ def test_no_more_than_two_labels_in_a_thousand_faces_change(bundle: Bundle, shar
     kept = answers["fp16"].argmax(1) == answers["fp32"].argmax(1)
     assert kept.mean() >= 0.998
     assert np.abs(answers["fp16"] - answers["fp32"]).max() > 0
+
+
+def test_what_else_onnxruntime_offers_can_be_imported_afterwards() -> None:
+    code = (
+        "import sys; from emert_edge.export.precision import _converter; before = list(sys.path); _converter()\n"
+        "assert sys.path == before\n"
+        "import onnxruntime.quantization"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
