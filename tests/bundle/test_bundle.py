@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from emert_edge import Recognizer
 from emert_edge.bundle import Bundle, installed_bundles, open_bundle, packaged_dir, write_bundle
 from emert_edge.bundle.manifest import (
     EyeInput,
@@ -241,6 +242,25 @@ def test_the_packaged_bundle_is_sound_and_says_plainly_what_it_is() -> None:
     card = bundle.card.lower()
     for word in ("simulated", "licence", "not", "ai act"):
         assert word in card
+
+
+def test_the_packaged_bundle_ships_every_precision_with_its_evidence() -> None:
+    bundle = open_bundle()
+    assert bundle.precisions("cpu") == bundle.precisions("tensorrt") == ("fp32", "fp16", "int8")
+    sizes = {name: entry.size for name, entry in bundle.manifest.files.items()}
+    assert sum(sizes.values()) < 20e6
+    assert max(sizes.values()) < 12e6
+    for target in ("cpu", "tensorrt"):
+        quantised = bundle.graph("face_encoder", "int8", target)
+        assert quantised.target == target
+        assert sizes[quantised.file] <= 0.3 * sizes[bundle.graph("face_encoder", "fp32", target).file]
+        (told,) = (one for one in bundle.manifest.evidence if (one.precision, one.target) == ("int8", target))
+        assert told.accepted
+        assert told.labelled
+        for name in ("accuracy", "uar"):
+            assert told.figures[f"fp32_{name}"] - told.figures[name] <= 0.005
+    with Recognizer(device="cpu") as recognizer:
+        assert recognizer.precision == "int8"
 
 
 def test_graphs_are_chosen_by_precision_and_target(bundle: Bundle) -> None:

@@ -60,7 +60,7 @@ def test_a_batch_out_of_range_and_a_closed_engine_are_errors(bundle: Bundle) -> 
 def test_describe_says_what_really_runs(bundle: Bundle) -> None:
     with Recognizer(device="cpu", threads=1) as recognizer:
         description = recognizer.describe()
-        assert (recognizer.device, recognizer.precision) == ("cpu", "fp32")
+        assert (recognizer.device, recognizer.precision) == ("cpu", "int8")
     assert description["threads"] == 1
     assert description["bundle"]["licence"] == bundle.manifest.licence
     assert {one["role"] for one in description["engines"]} == {"face_encoder", "fixation_encoder", "head"}
@@ -134,11 +134,15 @@ def test_a_provider_that_does_not_start_is_never_a_silent_fallback(
         open_engines(bundle, device="cuda:2")
 
 
-def test_a_precision_that_the_bundle_lacks_is_refused(bundle: Bundle) -> None:
-    missing = [precision for precision in ("fp16", "int8") if precision not in bundle.precisions("cpu")]
-    for precision in missing:
+def test_a_precision_that_the_bundle_lacks_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    plain = tuple(graph for graph in bundle.manifest.graphs if graph.precision == "fp32")
+    names = (*(graph.file for graph in plain), bundle.manifest.card)
+    files = {name: FileEntry(sha256="0" * 64, size=0) for name in names}
+    lacking = bundle.manifest.model_copy(update={"graphs": plain, "evidence": (), "files": files})
+    made = write_bundle(tmp_path / "plain", lacking, {name: bundle.read(name) for name in names})
+    for precision in ("fp16", "int8"):
         with pytest.raises(BundleIncompatible, match=precision):
-            Recognizer(precision=precision)
+            Recognizer(made, precision=precision)
     with pytest.raises(ValueError, match="precision"):
         Recognizer(precision="fp8")
 
