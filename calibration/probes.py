@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from emert_edge.bundle import Bundle
 from emert_edge.engines import EngineSet
-from emert_edge.estimate import softmax
+from emert_edge.estimate import jensen_shannon, softmax
 from emert_edge.recognizer import write_whole_faces
 from emert_edge.reference.assessment.bundles import BundleModel
 from emert_edge.reference.data.windows import UNKNOWN
 
 from .data import Data, Pictures
 
-__all__ = ["Answers", "answers_of"]
+__all__ = ["Answers", "answers_of", "divergence"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 TASKS = ("expression", "emotion")
@@ -38,6 +38,18 @@ class Answers:
     def said(self) -> npt.NDArray[np.int64]:
         """The most probable class of each."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
+
+
+def divergence(reference: Answers, tested: Answers) -> float:
+    """Mean Jensen–Shannon divergence (base 2) of two precisions' answers, in [0, 1]."""
+    return float(
+        np.mean(
+            [
+                jensen_shannon(one, other)
+                for one, other in zip(reference.probabilities, tested.probabilities, strict=True)
+            ]
+        )
+    )
 
 
 def answers_of(data: Data, bundle: Bundle, engines: EngineSet) -> tuple[Answers, ...]:

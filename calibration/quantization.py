@@ -26,7 +26,7 @@ from .placement import place_for_tensorrt
 from .placement import quantised_tensors as tensorrt_tensors
 from .placement_cpu import place_for_cpu
 from .placement_cpu import quantised_tensors as cpu_tensors
-from .probes import Answers, answers_of
+from .probes import Answers, answers_of, divergence
 from .ranges import CALIBRATORS, Calibrator, Histogram, Inputs, Range, collect_histograms, find_ranges
 from .report import CalibratorScore, Report, worst_layers
 from .samples import GATE_SAMPLES, LEAST, class_counts, divide, encoder_inputs, sample_pictures
@@ -140,11 +140,6 @@ class _Candidate:
     noise: Mapping[Role, tuple[LayerNoise, ...]]
     ranges: Mapping[Role, Mapping[str, Range]]
 
-    @property
-    def rank(self) -> tuple[float, float, float]:
-        """What the best one has most of: agreement, then accuracy, then signal over noise."""
-        return self.score.agreement, self.score.accuracy or 0.0, self.score.decibels
-
 
 class _Work:
     """One run: what its steps share."""
@@ -206,7 +201,8 @@ class _Work:
             self.report(f"FP32 on {_counted(comparison)} held apart")
             reference = answers_of(comparison, self.bundle, engines)
         made = {one: self._candidate(one, roles, histograms, held_apart, comparison, reference) for one in tried}
-        best = max(made.values(), key=lambda candidate: candidate.rank)
+        # Not by agreement: of a few hundred samples one or two change their class, which is chance.
+        best = min(made.values(), key=lambda candidate: candidate.score.divergence)
         self.report(f"calibrator {best.score.calibrator}")
         verdicts = self._verdicts(best, gate)
         report = Report(
@@ -272,6 +268,7 @@ class _Work:
         finite = [layer.decibels for layers in noise.values() for layer in layers if np.isfinite(layer.decibels)]
         score = CalibratorScore(
             calibrator,
+            divergence=float(np.mean([divergence(*pair) for pair in zip(reference, answers, strict=True)])),
             agreement=float(np.mean([head.agreement for head in verdict.heads])),
             accuracy=float(np.mean(known)) if known else None,
             decibels=float(np.mean(finite)) if finite else float("inf"),

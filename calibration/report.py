@@ -25,6 +25,8 @@ class CalibratorScore:
     """How the graphs that one calibrator leads to did on samples held apart."""
 
     calibrator: Calibrator
+    divergence: float
+    """Mean Jensen–Shannon divergence (base 2) of the answers from FP32's, over all heads: the least is chosen."""
     agreement: float
     """With FP32, in [0, 1], over all heads."""
     accuracy: float | None
@@ -108,12 +110,14 @@ class Report:
         lines += [f"  {role}: {count} samples" for role, count in self.samples.items()]
         lines += [f"  float: {name}: {reason}" for name, reason in self.kept_float.items()]
         lines.append("")
-        lines.append("calibrator    agreement   accuracy   mean SNR")
+        lines.append("calibrator    divergence   agreement   accuracy   mean SNR")
         for score in self.scores:
             accuracy = "-" if score.accuracy is None else f"{100 * score.accuracy:.2f} %"
             mark = "  <- chosen" if score.calibrator == self.chosen and len(self.scores) > 1 else ""
             agreement, ratio = f"{100 * score.agreement:7.2f} %", f"{score.decibels:5.1f} dB"
-            lines.append(f"{score.calibrator:12}  {agreement}   {accuracy:>8}   {ratio}{mark}")
+            lines.append(
+                f"{score.calibrator:12}  {score.divergence:10.2e}   {agreement}   {accuracy:>8}   {ratio}{mark}"
+            )
         for role, layers in self.layers.items():
             lines += ["", f"{role}: {len(layers)} layers in INT8; signal-to-noise of what each gives"]
             worst = {layer.layer for layer in worst_layers(layers)}
