@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from emert_edge.bundle import Bundle, packaged_dir
-from emert_edge.bundle.manifest import Role
 from emert_edge.engines import tensor_shapes
 from emert_edge.engines.device import Device
 from emert_edge.engines.onnx_runtime import OnnxRuntimeEngine
@@ -38,14 +37,12 @@ def base_graph() -> bytes:
     """ResNet-18 with drawn weights, as `emert-edge export` writes it."""
     pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
     import torch
-    from emert_edge.export.graphs import emert_parts, export_parts
+    from emert_edge.export import export_graphs
 
     from emert_edge.reference.emert import Emert, EmertConfig
 
     torch.manual_seed(0)
-    parts = emert_parts(Emert(EmertConfig(size="base")).eval())
-    encoder: dict[Role, Any] = {"face_encoder": parts.graphs["face_encoder"]}
-    return export_parts(parts._replace(graphs=encoder))["face_encoder"].onnx
+    return export_graphs(Emert(EmertConfig(size="base")).eval())["face_encoder"].onnx
 
 
 def quantised(graph: bytes, frames: np.ndarray) -> bytes:
