@@ -94,10 +94,10 @@ def test_outputs_are_onnx_runtimes_at_every_batch_first_run_and_replayed(
 
 def test_a_recognizer_estimates_what_it_estimates_on_the_cpu(ten: Board) -> None:
     images = np.random.default_rng(0).integers(0, 255, (11, 60, 60, 3), np.uint8)
-    with Recognizer(device="cpu") as recognizer:
+    with Recognizer(device="cpu", precision="fp16") as recognizer:
         expected = recognizer.expressions(images)
     with Recognizer(device="tensorrt") as recognizer:
-        assert (recognizer.device, recognizer.precision) == ("tensorrt:0", "fp32")
+        assert (recognizer.device, recognizer.precision) == ("tensorrt:0", "fp16")
         np.testing.assert_allclose(recognizer.expressions(images), expected, atol=1e-6)
         recognizer.warmup()
         told = recognizer.describe()
