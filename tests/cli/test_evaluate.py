@@ -178,7 +178,7 @@ def test_a_bundle_answers_through_its_engine(evaluate: Command, tmp_path: Path) 
     status, said, told = evaluate(*asked, "--out", tmp_path / "out")
     assert status == 0, told
     report = json.loads(said)
-    assert "fp32 on cpu" in report["about"]["engine"]
+    assert "int8 on cpu" in report["about"]["engine"]
     assert report["about"]["licence"] == manifest.licence
     (split,) = report["splits"]
     assert split["counts"]["sessions"] == 4
