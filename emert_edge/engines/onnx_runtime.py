@@ -60,8 +60,8 @@ class OnnxRuntimeEngine:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        # A device has other work to do: idle threads sleep instead of spinning.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Threads wait for their next layer awake, a layer being shorter than a wake-up, and sleep between two runs.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         content = bundle.read(graph.file)
         if device.kind == "tensorrt":
             from emert_edge.engines.tensorrt_provider import provider_engine
