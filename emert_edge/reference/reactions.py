@@ -253,6 +253,7 @@ class ReactionModel(nn.Module):
     """
 
     order: Tensor
+    seen: Tensor
 
     def __init__(self, config: ReactionConfig = ReactionConfig()) -> None:
         super().__init__()
@@ -266,6 +267,7 @@ class ReactionModel(nn.Module):
         # Frames and spans both lie evenly over the clip: one sequence in the order of time.
         times = torch.cat([(torch.arange(count) + 0.5) / count for count in counts])
         self.register_buffer("order", torch.argsort(times, stable=True), persistent=False)
+        self.register_buffer("seen", self.order < config.frames, persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.pool = _POOLINGS[config.pooling](config)
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.reactions))
@@ -296,6 +298,21 @@ class ReactionModel(nn.Module):
         ValueError
             If a shape does not fit the configuration, or a model that only sees is given sound.
         """
+        return self.answer(*self.encode(frames, frame_mask, audio, audio_mask))
+
+    def encode(
+        self, frames: Tensor, frame_mask: Tensor, audio: Tensor | None = None, audio_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The tokens of a batch of clips in the order of time, and which of them are there.
+
+        Takes what `forward` takes.
+
+        Returns
+        -------
+        (Tensor, Tensor)
+            (batch, N, width) float32 and (batch, N) bool, N = T, or T + A for a model that hears; `seen` (N,) tells
+            which of the N are frames.
+        """
         config = self.config
         batch = frames.shape[0]
         _require("frames", frames, (batch, config.frames, 3, *config.size))
@@ -316,10 +333,12 @@ class ReactionModel(nn.Module):
             _require("audio_mask", audio_mask, (batch, config.spans))
             tokens.append(self.norms[1](_encoded(self.sound_encoder, audio, audio_mask, config.width)))
             present.append(audio_mask > 0.5)
-        there = torch.cat(present, 1)[:, self.order]
-        sequence = (torch.cat(tokens, 1) + self.place)[:, self.order]
-        sequence = torch.where(there.unsqueeze(-1), self.dropout(sequence), 0.0)
-        return torch.sigmoid(self.head(self.pool(sequence, there)).float())
+        return (torch.cat(tokens, 1) + self.place)[:, self.order], torch.cat(present, 1)[:, self.order]
+
+    def answer(self, tokens: Tensor, present: Tensor) -> Tensor:
+        """Intensities (batch, 7) from what `encode` gives; what is not `present` has no influence."""
+        sequence = torch.where(present.unsqueeze(-1), self.dropout(tokens), 0.0)
+        return torch.sigmoid(self.head(self.pool(sequence, present)).float())
 
 
 def _require(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -538,6 +557,9 @@ class ReactionStage(Settings):
     weight_decay: float = Field(0.05, ge=0)
     drop_modality: float = Field(0.2, ge=0, lt=1, description="share of clips that lose pictures or sound in training")
     drop_tokens: float = Field(0.1, ge=0, lt=1, description="share of tokens lost in training")
+    by_sight: float = Field(
+        0.5, ge=0, lt=1, description="share of the loss that is on answers from pictures alone, in a model that hears"
+    )
     augment: bool = Field(True, description="mirror, move, turn and relight faces in training")
     averaging: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average; 0 averages nothing")
     patience: int = Field(10, ge=1, description="epochs without a better validation after which to stop")

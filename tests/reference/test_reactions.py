@@ -93,6 +93,9 @@ def test_a_whole_modality_may_be_missing(pooling: Any) -> None:
     frames, frame_mask, audio, audio_mask = clips_of(config)
     silent = model(frames, frame_mask)
     assert torch.equal(silent, model(frames, frame_mask, audio, torch.zeros_like(audio_mask)))
+    tokens, present = model.encode(frames, frame_mask, audio, audio_mask)
+    assert model.seen.sum() == config.frames
+    torch.testing.assert_close(model.answer(tokens, present & model.seen), silent)
     unseen = model(frames, torch.zeros_like(frame_mask), audio, audio_mask)
     assert (unseen - silent).abs().max() > 1e-6
     nothing = model(frames, torch.zeros_like(frame_mask))
