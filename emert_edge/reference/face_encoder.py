@@ -33,10 +33,8 @@ class ResidualBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
 
 
-def residual_network(
-    stem: nn.Module, width_in: int, widths: Sequence[int], depths: Sequence[int], first_stride: int = 1
-) -> nn.Sequential:
-    """A stem, stages of residual blocks, a mean over the picture; every stage halves it, the first one if asked to.
+def residual_network(stem: nn.Module, width_in: int, widths: Sequence[int], depths: Sequence[int]) -> nn.Sequential:
+    """A stem, stages of residual blocks, a mean over the picture; every stage but the first halves it.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def residual_network(
     """
     stages: list[nn.Module] = [stem]
     for index, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-        stride = 2 if index else first_stride
+        stride = 2 if index else 1
         rest = [ResidualBlock(width, width) for _ in range(depth - 1)]
         stages.append(nn.Sequential(ResidualBlock(width_in, width, stride), *rest))
         width_in = width
@@ -73,15 +71,15 @@ def _backbone(size: str) -> tuple[nn.Sequential, int]:
         )
         widths: tuple[int, ...] = (64, 128, 256, 512)
         return residual_network(stem, 64, widths, (2, 2, 2, 2)), widths[-1]
-    # nano: three stages at 24, 12 and 6 pixels, each of which begins by halving; 1.9 M parameters, 145 MMAC
+    # nano: one block at the picture's own 48 pixels, then stages at 24, 12 and 6; 1.5 M parameters, 149 MMAC
     stem = nn.Sequential(
         Luminance(),
-        nn.Conv2d(1, 32, 3, 1, 1, bias=False),
-        nn.BatchNorm2d(32),
+        nn.Conv2d(1, 24, 3, 1, 1, bias=False),
+        nn.BatchNorm2d(24),
         nn.ReLU(inplace=True),
     )
-    widths = (48, 96, 224)
-    return residual_network(stem, 32, widths, (2, 2, 2), first_stride=2), widths[-1]
+    widths = (24, 48, 96, 184)
+    return residual_network(stem, 24, widths, (1, 2, 2, 2)), widths[-1]
 
 
 class FaceEncoder(nn.Module):
