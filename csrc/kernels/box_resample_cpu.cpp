@@ -15,10 +15,6 @@ namespace {
 constexpr int kBlockColumns = 4 * kLanes;
 constexpr int kShortRows = 256;  // 256 rows of 255 still fit 16 bits
 
-EMERT_INLINE float row_share(const BoxSpan& span, std::int32_t row) {
-    return row == span.first ? span.first_share : row == span.last ? span.last_share : span.inner_share;
-}
-
 EMERT_INLINE float row_sum(const std::uint8_t* rows, std::ptrdiff_t stride, const BoxSpan& span) {
     float sum = span.first_share * static_cast<float>(rows[span.first * stride]);
     std::int64_t inner = 0;
@@ -72,7 +68,7 @@ void sum_strided_rows(const FrameView& frame, std::int32_t first_column, std::in
                       float* sums) {
     std::memset(sums, 0, static_cast<std::size_t>(columns) * 3 * sizeof(float));
     for (std::int32_t row = span.first; row <= span.last; ++row) {
-        const float share = row_share(span, row);
+        const float share = box_share(span, row);
         const std::uint8_t* from = frame.data + row * frame.row_stride + first_column * frame.pixel_stride;
         for (std::int32_t column = 0; column < columns; ++column, from += frame.pixel_stride) {
             for (int channel = 0; channel < 3; ++channel) {
@@ -93,7 +89,7 @@ void sum_float_rows(const PlaneView& plane, const BoxSpan& span, float* sums) {
         Floats sum[4] = {};
         for (std::int32_t row = span.first; row <= span.last; ++row) {
             const float* from = float_row(plane, row) + column;
-            const float share = row_share(span, row);
+            const float share = box_share(span, row);
             for (int part = 0; part < 4; ++part) sum[part] += load(from + part * kLanes) * share;
         }
         for (int part = 0; part < 4; ++part) store(sums + column + part * kLanes, sum[part]);
@@ -101,7 +97,7 @@ void sum_float_rows(const PlaneView& plane, const BoxSpan& span, float* sums) {
     for (; column < plane.width; ++column) {
         float sum = 0.0f;
         for (std::int32_t row = span.first; row <= span.last; ++row) {
-            sum += float_row(plane, row)[column] * row_share(span, row);
+            sum += float_row(plane, row)[column] * box_share(span, row);
         }
         sums[column] = sum;
     }
@@ -111,7 +107,7 @@ void sum_strided_float_rows(const PlaneView& plane, const BoxSpan& span, float* 
     for (std::int32_t column = 0; column < plane.width; ++column) sums[column] = 0.0f;
     for (std::int32_t row = span.first; row <= span.last; ++row) {
         const char* from = plane.data + row * plane.row_stride;
-        const float share = row_share(span, row);
+        const float share = box_share(span, row);
         for (std::int32_t column = 0; column < plane.width; ++column, from += plane.column_stride) {
             sums[column] += share * *reinterpret_cast<const float*>(from);
         }

@@ -17,10 +17,10 @@ void crop_upright(const FrameView& frame, const SourceMap& source, const Channel
     BoxSpan* column_spans = carver.take<BoxSpan>(columns);
     BoxSpan* row_spans = carver.take<BoxSpan>(rows);
     for (std::int32_t u = 0; u < out.width; ++u) {
-        column_spans[u] = box_span(source.m[0] * u + source.m[2], source.side_x, frame.width);
+        column_spans[u] = columns_at(source, upright_x(source, u), frame.width);
     }
     for (std::int32_t v = 0; v < out.height; ++v) {
-        row_spans[v] = box_span(source.m[4] * v + source.m[5], source.side_y, frame.height);
+        row_spans[v] = rows_at(source, upright_y(source, v), frame.height);
     }
     resample_frame(frame, {column_spans, row_spans}, channels, out, carver.take<char>(work_bytes));
 }
@@ -72,18 +72,10 @@ EMERT_INLINE void sum_rows(const std::uint8_t* from, std::ptrdiff_t row_stride, 
 Pixel cut_mean(const FrameView& frame, const BoxSpan& rows, const BoxSpan& columns) {
     Pixel mean = {};
     for (std::int32_t row = rows.first; row <= rows.last; ++row) {
-        const float share = row == rows.first  ? rows.first_share
-                            : row == rows.last ? rows.last_share
-                                               : rows.inner_share;
+        const float share = box_share(rows, row);
         for (int channel = 0; channel < 3; ++channel) {
             const std::uint8_t* at = frame.data + row * frame.row_stride + channel * frame.channel_stride;
-            std::int64_t inner = 0;
-            for (std::int32_t column = columns.first + 1; column < columns.last; ++column) {
-                inner += at[column * frame.pixel_stride];
-            }
-            mean[channel] += share * (columns.first_share * static_cast<float>(at[columns.first * frame.pixel_stride]) +
-                                      columns.inner_share * static_cast<float>(inner) +
-                                      columns.last_share * static_cast<float>(at[columns.last * frame.pixel_stride]));
+            mean[channel] += share * row_mean(at, frame.pixel_stride, columns);
         }
     }
     return mean;
@@ -120,8 +112,8 @@ void crop_turned(const FrameView& frame, const SourceMap& source, const ChannelM
     float* to = out.data;
     for (std::int32_t v = 0; v < out.height; ++v, to += out.width) {
         for (std::int32_t u = 0; u < out.width; ++u) {
-            const double x = source.m[0] * u + source.m[1] * v + source.m[2];
-            const double y = source.m[3] * u + source.m[4] * v + source.m[5];
+            const double x = source_x(source, u, v);
+            const double y = source_y(source, u, v);
             const double left = x - 0.5 * source.side_x;
             const double top = y - 0.5 * source.side_y;
             inner[u] = direct && left >= 0.0 && top >= 0.0 && left <= right && top <= bottom;
@@ -132,8 +124,7 @@ void crop_turned(const FrameView& frame, const SourceMap& source, const ChannelM
                          frame.row_stride, box, static_cast<float>(top - row), static_cast<float>(left - column),
                          sums + static_cast<std::ptrdiff_t>(u) * box_floats);
             } else {
-                means[u] =
-                    cut_mean(frame, box_span(y, source.side_y, frame.height), box_span(x, source.side_x, frame.width));
+                means[u] = cut_mean(frame, rows_at(source, y, frame.height), columns_at(source, x, frame.width));
             }
         }
         for (std::int32_t u = 0; u < out.width; ++u) {
@@ -145,8 +136,7 @@ void crop_turned(const FrameView& frame, const SourceMap& source, const ChannelM
             }
             for (int channel = 0; channel < 3; ++channel) {
                 const std::ptrdiff_t plane = channels.plane[channel];
-                to[plane * out.height * out.width + u] =
-                    means[u][channel] * channels.scale[channel] + channels.offset[channel];
+                to[plane * out.height * out.width + u] = normalised(channels, channel, means[u][channel]);
             }
         }
     }
@@ -155,7 +145,7 @@ void crop_turned(const FrameView& frame, const SourceMap& source, const ChannelM
 }  // namespace
 
 void crop_normalize(const FrameView& frame, const SourceMap& source, const ChannelMap& channels, const PlanesOut& out) {
-    if (source.m[1] == 0.0 && source.m[3] == 0.0) {
+    if (is_upright(source)) {
         crop_upright(frame, source, channels, out);
     } else {
         crop_turned(frame, source, channels, out);

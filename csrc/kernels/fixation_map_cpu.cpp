@@ -73,18 +73,6 @@ EMERT_INLINE int round_up(int value, int step) {
     return (value + step - 1) / step * step;
 }
 
-EMERT_INLINE double value_at(const Column& column, std::ptrdiff_t index) {
-    const char* at = column.data + index * column.stride;
-    if (column.is_double) {
-        double value;
-        std::memcpy(&value, at, sizeof value);
-        return value;
-    }
-    float value;
-    std::memcpy(&value, at, sizeof value);
-    return static_cast<double>(value);
-}
-
 /// exp(-d^2 / 2 sigma^2) at d = origin + i + offset, 0 outside of [low, high), for i < count.
 EMERT_INLINE void fill_table(float* table, int count, double origin, float offset, float low, float high, float rate,
                              float weight) {
@@ -164,8 +152,9 @@ Workspace make_workspace(std::ptrdiff_t point_count, double sigma, int height, i
 
 /// False where the axis has no pixel that the point reaches.
 EMERT_INLINE bool reach_axis(double at, double reach, int size, int step, Axis& axis) {
-    axis.cell = floor(at);
-    axis.offset = static_cast<float>(0.5 - (at - axis.cell));
+    const Landing landing = land(at);
+    axis.cell = landing.cell;
+    axis.offset = landing.offset;
     axis.reach = gaussian_span(axis.cell, reach, size);
     axis.first = axis.reach.first / step;
     axis.stop = round_up(axis.reach.stop, step) / step;
@@ -180,9 +169,9 @@ int take_points(const Points& points, std::ptrdiff_t& next, double sigma, int he
     int count = 0;
     double largest = 0.0;
     for (; next < points.count && count < space.capacity; ++next) {
-        const double x = value_at(points.x, next);
-        const double y = value_at(points.y, next);
-        const double weight = value_at(points.weight, next);
+        const double x = number_at(points.x, next);
+        const double y = number_at(points.y, next);
+        const double weight = number_at(points.weight, next);
         // The difference of what isn't finite with itself is NaN.
         if (!(x - x == 0.0 && y - y == 0.0 && weight - weight == 0.0)) continue;
         Entry& entry = space.entries[count];

@@ -5,6 +5,15 @@
 
 namespace emert::EMERT_ISA {
 
+namespace {
+
+void fill_spans(BoxSpan* spans, std::int32_t size, std::int32_t out_size) {
+    const Resize axis = resize_axis(size, out_size);
+    for (std::int32_t i = 0; i < out_size; ++i) spans[i] = resize_span(i, axis);
+}
+
+}  // namespace
+
 void fuse_gaze_frame(const FrameView& frame, const PlaneView& map, const ChannelMap& channels, const PlanesOut& out) {
     const std::size_t columns = static_cast<std::size_t>(out.width);
     const std::size_t rows = static_cast<std::size_t>(out.height);
@@ -17,12 +26,12 @@ void fuse_gaze_frame(const FrameView& frame, const PlaneView& map, const Channel
     BoxSpan* row_spans = carver.take<BoxSpan>(rows);
     void* work = carver.take<char>(work_bytes);
 
-    for (std::int32_t i = 0; i < out.width; ++i) column_spans[i] = resize_span(i, frame.width, out.width);
-    for (std::int32_t i = 0; i < out.height; ++i) row_spans[i] = resize_span(i, frame.height, out.height);
+    fill_spans(column_spans, frame.width, out.width);
+    fill_spans(row_spans, frame.height, out.height);
     resample_frame(frame, {column_spans, row_spans}, channels, out, work);
 
-    for (std::int32_t i = 0; i < out.width; ++i) column_spans[i] = resize_span(i, map.width, out.width);
-    for (std::int32_t i = 0; i < out.height; ++i) row_spans[i] = resize_span(i, map.height, out.height);
+    fill_spans(column_spans, map.width, out.width);
+    fill_spans(row_spans, map.height, out.height);
     const PlanesOut last{out.data + static_cast<std::ptrdiff_t>(3) * out.height * out.width, out.height, out.width};
     resample_plane(map, {column_spans, row_spans}, last, work);
 }

@@ -19,6 +19,17 @@ EMERT_HD float gaussian_rate(double sigma) {
     return static_cast<float>(rate < 1e18 ? rate : 1e18);
 }
 
+/// The pixel of an axis that a coordinate lies in, and how far from the coordinate that pixel's centre is.
+struct Landing {
+    double cell;
+    float offset;
+};
+
+EMERT_HD Landing land(double at) {
+    const double cell = floor(at);
+    return {cell, static_cast<float>(0.5 - (at - cell))};
+}
+
 /// The pixels [first, stop) of an axis with `size` pixels that a point reaches; `cell` is floor(coordinate).
 struct Reach {
     int first;

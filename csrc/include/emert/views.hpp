@@ -3,6 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+
+#include "emert/host_device.hpp"
 
 namespace emert {
 
@@ -12,6 +15,24 @@ struct Column {
     std::ptrdiff_t stride;
     bool is_double;
 };
+
+EMERT_HD double number_at(const Column& column, std::ptrdiff_t index) {
+    const char* at = column.data + index * column.stride;
+#if defined(__CUDA_ARCH__)
+    // Aligned: the border sees to that.
+    return column.is_double ? *reinterpret_cast<const double*>(at)
+                            : static_cast<double>(*reinterpret_cast<const float*>(at));
+#else
+    if (column.is_double) {
+        double value;
+        std::memcpy(&value, at, sizeof value);
+        return value;
+    }
+    float value;
+    std::memcpy(&value, at, sizeof value);
+    return static_cast<double>(value);
+#endif
+}
 
 /// Gaze points in pixels of a map, and their weights.
 struct Points {
@@ -56,5 +77,10 @@ struct ChannelMap {
     float offset[3];
     std::int32_t plane[3];
 };
+
+/// The normalised value of a channel's mean.
+EMERT_HD float normalised(const ChannelMap& channels, int channel, float mean) {
+    return mean * channels.scale[channel] + channels.offset[channel];
+}
 
 }  // namespace emert
