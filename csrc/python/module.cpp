@@ -7,4 +7,5 @@ PYBIND11_MODULE(_core, module) {
     emert::python::register_fuse_gaze_frame(module);
     emert::python::register_crop_normalize(module);
     emert::python::register_isa(module);
+    emert::python::register_text(module);
 }
