@@ -29,7 +29,7 @@ def augment_crops(crops: Tensor, generator: torch.Generator, *, covered: float =
     crops : Tensor
         (n, 3, H, W) uint8, RGB.
     generator : torch.Generator
-        All chance comes from here; on the CPU, so that it is the same wherever the crops lie.
+        All chance comes from here; on the CPU, so that all but the pixels' noise is the same wherever the crops lie.
 
     Returns
     -------
@@ -74,7 +74,9 @@ def augment_crops(crops: Tensor, generator: torch.Generator, *, covered: float =
     hidden = ((row - middle_y).abs() < half_y) & ((column - middle_x).abs() < half_x) & chosen(covered)
     x = torch.where(hidden, uniform(0, 1, 3, 1, 1), x)
 
-    x = x + torch.randn(x.shape, generator=generator).to(device) * uniform(0, 0.03, 1, 1, 1)
+    noise = torch.Generator(device)  # too many numbers to be drawn elsewhere and moved
+    noise.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    x = x + torch.randn(x.shape, generator=noise, device=device) * uniform(0, 0.03, 1, 1, 1)
     shift = torch.tensor(FACE.mean, device=device).view(1, 3, 1, 1)
     spread = torch.tensor(FACE.std, device=device).view(1, 3, 1, 1)
     return (x.clamp(0, 1) - shift) / spread

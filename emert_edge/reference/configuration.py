@@ -98,7 +98,10 @@ class ExpressionStage(Settings):
         0,
         ge=0,
         le=1,
-        description="share of each target that is what the encoder of the expressions stage before said of the picture",
+        description="share of each target that is what the teacher says of the picture",
+    )
+    teacher: Path | None = Field(
+        None, description="face_encoder.pt of another run; the encoder of the expressions stage before if not given"
     )
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the weights' moving average; 0 averages nothing")
     patience: int = Field(15, ge=1, description="epochs without a better validation loss after which to stop")
@@ -152,8 +155,11 @@ class Configuration(Settings):
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: each may stand only once")
         first = next((stage for stage in self.stages if isinstance(stage, ExpressionStage)), None)
-        if first is not None and first.distilled:
+        if first is not None and first.distilled and first.teacher is None:
             raise ValueError("distilled: the first stage of kind expressions has no earlier encoder to learn from")
+        for stage in self.stages:
+            if isinstance(stage, ExpressionStage) and stage.teacher is not None and not stage.distilled:
+                raise ValueError("teacher: say how much is learnt from it, `distilled: 0.5` for a half")
         for number, stage in enumerate(self.stages):
             earlier = any(isinstance(one, ExpressionStage) for one in self.stages[:number])
             if isinstance(stage, ReactionStage) and stage.after_expressions and not earlier:

@@ -98,6 +98,7 @@ class FaceEncoder(nn.Module):
 
     def __init__(self, size: str, width: int, classes: int, dropout: float = 0.2) -> None:
         super().__init__()
+        self.size = size
         self.backbone, features = _backbone(size)
         self.project = nn.Linear(features, width)
         self.classify = nn.Sequential(nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, classes))

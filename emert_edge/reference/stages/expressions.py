@@ -5,12 +5,15 @@ augmentation, mixup (arXiv 1710.09412), label smoothing, SGD with one cosine, an
 is what is validated and kept. Rare classes are favoured by logit adjustment (arXiv 2007.07314): the logarithm of the
 classes' frequencies, times `balance`, is added to the logits in the loss and left away afterwards.
 
-A second stage may distil the first (arXiv 1805.04770): part of each target is what the encoder said of the picture
-before the stage began, which tells a disputed label from a clear one.
+A stage may distil a teacher: part of each target is what an encoder trained before says of the very same augmented
+picture (arXiv 2106.05237), which tells a disputed label from a clear one. The teacher is the encoder of the stage
+before (arXiv 1805.04770), or a larger one that another run has trained.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -21,13 +24,61 @@ import torch.nn.functional as F
 import torchmetrics
 from torch import Tensor
 
+from emert_edge.errors import EmertError
 from emert_edge.reference.augment import augment_crops, normalise_crops
+from emert_edge.reference.checkpoint import load_checkpoint
 from emert_edge.reference.configuration import ExpressionStage
 from emert_edge.reference.data.faces import FaceImages
-from emert_edge.reference.face_encoder import FaceEncoder
+from emert_edge.reference.face_encoder import FACE_SIZES, FaceEncoder
 from emert_edge.reference.stages.batches import chance_of
 
-__all__ = ["ExpressionTask"]
+__all__ = ["ExpressionTask", "FaceBatches", "Teacher"]
+
+
+class Teacher:
+    """A trained face encoder at rest, asked for the shares of the classes.
+
+    Parameters
+    ----------
+    encoder : FaceEncoder
+        Is copied.
+    """
+
+    def __init__(self, encoder: FaceEncoder) -> None:
+        self.encoder = deepcopy(encoder).eval().requires_grad_(False)
+
+    @classmethod
+    def read(cls, file: Path, classes: int) -> Teacher:
+        """From the `face_encoder.pt` that a stage of another run has left; of any size.
+
+        Raises
+        ------
+        EmertError
+            If the file holds no face encoder, or one of another number of classes.
+        """
+        weights = load_checkpoint(file).get("face_encoder")
+        if not isinstance(weights, dict) or "project.weight" not in weights:
+            raise EmertError(f"{file}: holds no face encoder; name the face_encoder.pt of a run's expressions stage")
+        width, answers = len(weights["project.weight"]), len(weights["classify.2.weight"])
+        if answers != classes:
+            raise EmertError(f"{file}: tells {answers} classes apart, this run {classes}")
+        for size in FACE_SIZES:
+            encoder = FaceEncoder(size, width, classes)
+            if {name: value.shape for name, value in encoder.state_dict().items()} == {
+                name: value.shape for name, value in weights.items()
+            }:
+                encoder.load_state_dict(weights)
+                return cls(encoder)
+        raise EmertError(f"{file}: its face encoder is of no size that this version knows ({', '.join(FACE_SIZES)})")
+
+    def __call__(self, x: Tensor, prior: Tensor) -> Tensor:
+        """(n, 3, H, W) normalised pictures of any size to (n, classes) shares; `prior` is added to the logits."""
+        rows_columns = FACE_SIZES[self.encoder.size]
+        self.encoder.to(x.device)
+        with torch.no_grad():
+            if x.shape[2:] != rows_columns:
+                x = F.interpolate(x, rows_columns, mode="bilinear", align_corners=False)
+            return F.softmax(self.encoder(x)[1].float() + prior, 1)
 
 
 class ExpressionTask(lightning.LightningModule):
@@ -42,15 +93,24 @@ class ExpressionTask(lightning.LightningModule):
     steps : int
         Optimiser steps of the whole run.
     seed : int
+    teacher : Teacher, optional
+        Needed where the stage distils.
     """
 
     prior: Tensor
 
     def __init__(
-        self, encoder: FaceEncoder, stage: ExpressionStage, frequencies: npt.NDArray[np.float64], steps: int, seed: int
+        self,
+        encoder: FaceEncoder,
+        stage: ExpressionStage,
+        frequencies: npt.NDArray[np.float64],
+        steps: int,
+        seed: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.teacher = teacher  # no module of this one: its weights are no part of what is trained
         self.stage = stage
         self.steps = steps
         self.seed = seed
@@ -64,14 +124,17 @@ class ExpressionTask(lightning.LightningModule):
         stage = self.stage
         generator = chance_of(self.seed, self.current_epoch, index, self.global_rank)
         x = augment_crops(batch["crops"], generator, covered=stage.covered).to(memory_format=torch.channels_last)
-        target = batch["targets"]
+        target = F.one_hot(batch["labels"], len(self.prior)).float()
         if stage.mixup > 0:
             beta = torch.distributions.Beta(stage.mixup, stage.mixup)
             share = float(beta.sample())
             order = torch.randperm(len(x))
             x = share * x + (1 - share) * x[order]
             target = share * target + (1 - share) * target[order]
-        logits = self.encoder(x)[1].float() + stage.balance * self.prior
+        prior = stage.balance * self.prior
+        if self.teacher is not None:
+            target = torch.lerp(target, self.teacher(x, prior), stage.distilled)
+        logits = self.encoder(x)[1].float() + prior
         loss = F.cross_entropy(logits, target, label_smoothing=stage.label_smoothing)
         self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(x))
         return loss
@@ -104,26 +167,16 @@ class ExpressionTask(lightning.LightningModule):
 
 
 class FaceBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Whole batches of pictures by number.
+    """Whole batches of pictures by number."""
 
-    Parameters
-    ----------
-    faces : FaceImages
-    targets : array, optional
-        (pictures, classes) float32: the shares of the classes that training aims at; without it a batch has none.
-    """
-
-    def __init__(self, faces: FaceImages, targets: npt.NDArray[np.float32] | None = None) -> None:
-        self.faces, self.targets = faces, targets
+    def __init__(self, faces: FaceImages) -> None:
+        self.faces = faces
 
     def __len__(self) -> int:
         return len(self.faces)
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        batch = {
+        return {
             "crops": torch.from_numpy(self.faces.crops[chosen]),
             "labels": torch.from_numpy(self.faces.labels[chosen]),
         }
-        if self.targets is not None:
-            batch["targets"] = torch.from_numpy(self.targets[chosen])
-        return batch

@@ -21,7 +21,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from scipy.special import softmax
 
 from emert_edge.errors import EmertError
 from emert_edge.eye import FEATURE_NAMES
@@ -44,7 +43,7 @@ from emert_edge.reference.data.windows import (
 from emert_edge.reference.emert import Emert
 from emert_edge.reference.reactions import ReactionModel, load_backbone_weights
 from emert_edge.reference.stages.batches import batches
-from emert_edge.reference.stages.expressions import ExpressionTask, FaceBatches
+from emert_edge.reference.stages.expressions import ExpressionTask, FaceBatches, Teacher
 from emert_edge.reference.stages.fitting import fit, require_trainer, threads_of
 from emert_edge.reference.stages.reactions import load_reactions, train_reactions
 from emert_edge.reference.stages.sessions import MODALITIES, SessionTask, encode_faces, face_encoding, run_model
@@ -148,7 +147,7 @@ def train_expressions(
 ) -> dict[str, float]:
     """Train the model's face encoder in place, or take up the run that lies in `folder`.
 
-    Where the stage distils, the encoder as it comes in is the teacher of what it becomes.
+    Where the stage distils and names no teacher, the encoder as it comes in is the teacher of what it becomes.
 
     Returns
     -------
@@ -162,15 +161,13 @@ def train_expressions(
         return dict(content["figures"])
     count = len(configuration.classes)
     frequencies = np.bincount(learnt.labels, minlength=count) / len(learnt)
-    targets = np.eye(count, dtype=np.float32)[learnt.labels]
+    teacher = None
     if stage.distilled:
-        report(f"face encoder: asking the teacher about {len(learnt)} pictures")
-        taught = face_encoding(model)(learnt.crops)[1] + stage.balance * np.log(np.maximum(frequencies, 1e-6))
-        targets += stage.distilled * (softmax(taught, axis=1).astype(np.float32) - targets)
-    loader = batches(FaceBatches(learnt, targets), len(learnt), stage.batch, configuration.seed)
+        teacher = Teacher.read(stage.teacher, count) if stage.teacher else Teacher(model.face_encoder)
+    loader = batches(FaceBatches(learnt), len(learnt), stage.batch, configuration.seed)
     task = ExpressionTask(
         model.face_encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        stage, frequencies, stage.epochs * len(loader), configuration.seed,
+        stage, frequencies, stage.epochs * len(loader), configuration.seed, teacher,
     )  # fmt: skip
     figures = fit(
         task, loader, batches(FaceBatches(held), len(held), 256), settings=configuration.trainer, folder=folder,
@@ -353,6 +350,8 @@ def train(configuration: Configuration, folder: Path, report: Report = lambda li
         prepared: list[Any] = []
         for stage in stages:
             if isinstance(stage, ExpressionStage):
+                if stage.teacher is not None:
+                    Teacher.read(stage.teacher, len(configuration.classes))
                 prepared.append(load_faces(configuration, stage, data, report))
             elif isinstance(stage, SessionStage):
                 sessions = load_session_data(configuration, stage, data, report)

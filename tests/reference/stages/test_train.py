@@ -15,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from emert_edge.cli.app import run_command_line
 from emert_edge.errors import EmertError
-from emert_edge.reference.checkpoint import load_model
+from emert_edge.reference.checkpoint import load_model, save_checkpoint
 from emert_edge.reference.configuration import ExpressionStage, read_configuration
 from emert_edge.reference.data.faces import FaceImages
 from emert_edge.reference.emert import Emert
+from emert_edge.reference.face_encoder import FaceEncoder
 from emert_edge.reference.stages.batches import BatchNumbers
+from emert_edge.reference.stages.expressions import Teacher
 from emert_edge.reference.stages.fitting import threads_of
 from emert_edge.reference.stages.run import load_faces, split_sessions, train, train_expressions
 
@@ -142,6 +145,26 @@ def test_a_teacher_that_is_all_of_the_target_makes_labels_indifferent(tmp_path: 
     assert not torch.equal(trained(learnt, 0.5), trained(wrong, 0.5))
 
 
+def test_a_small_encoder_learns_from_the_file_of_a_large_one(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    large, file = FaceEncoder("base", 64, 7).eval(), tmp_path / "face_encoder.pt"
+    save_checkpoint(file, {"face_encoder": large.state_dict(), "figures": {}})
+    teacher = Teacher.read(file, 7)
+    x, prior = torch.randn(3, 3, 48, 48), torch.linspace(-1, 1, 7)
+    with torch.no_grad():
+        wanted = (large(F.interpolate(x, (112, 112), mode="bilinear"))[1] + prior).softmax(1)
+    assert torch.allclose(teacher(x, prior), wanted, atol=1e-6)
+    with pytest.raises(EmertError, match="tells 7 classes apart, this run 3"):
+        Teacher.read(file, 3)
+    narrowed = large.state_dict() | {"backbone.0.0.weight": torch.zeros(16, 3, 7, 7)}
+    save_checkpoint(file, {"face_encoder": narrowed, "figures": {}})
+    with pytest.raises(EmertError, match="of no size that this version knows"):
+        Teacher.read(file, 7)
+    save_checkpoint(file, {"model": {}})
+    with pytest.raises(EmertError, match="holds no face encoder"):
+        Teacher.read(file, 7)
+
+
 def test_a_finished_run_is_not_trained_again(tiny_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     file, run = tiny_run
     before = (run / "model.pt").stat().st_mtime_ns
@@ -198,6 +221,8 @@ def test_validation_sees_every_row_once() -> None:
         ),
         (("name: tiny", "name: [a"), "YAML"),
         (("averaging: 0.9", "distilled: 0.3"), "no earlier encoder"),
+        (("averaging: 0.9", "distilled: 0.3\n    teacher: nowhere.pt"), "nowhere.pt"),
+        (("averaging: 0.9", "teacher: nowhere.pt"), "say how much"),
         (("epochs: 3", "epoch: 3"), "is 'epochs' meant?"),
         (("seed: 3", "seed: 3\nmodel: {heads: 7}"), "heads"),
         (("trainer: {accelerator: cpu,", "trainer: {accelerator: cpu, strategy: dpp,"), "strategy dpp"),
