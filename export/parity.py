@@ -26,6 +26,7 @@ __all__ = [
     "Reference",
     "chained",
     "compare",
+    "difference",
     "drawn_inputs",
 ]
 
@@ -135,7 +136,8 @@ def chained(graphs: Mapping[Role, OpenGraph]) -> Answers:
     return answers
 
 
-def _difference(got: FloatArray, wanted: FloatArray) -> float:
+def difference(got: FloatArray, wanted: FloatArray) -> float:
+    """The largest difference, relative to 1 or the largest value; infinite for another shape or what is no number."""
     if got.shape != wanted.shape or not np.isfinite(got).all():
         return float("inf")
     return float(np.abs(got - wanted).max() / max(1.0, float(np.abs(wanted).max())))
@@ -152,13 +154,13 @@ class _Tally:
         """Take in one run; `ExportFailed` where an output differs by more than it may."""
         agree = np.ones(len(next(iter(got.values()))), np.bool_)
         for name, values in got.items():
-            difference = _difference(values, wanted[name])
-            if not difference <= self.tolerance:
+            apart = difference(values, wanted[name])
+            if not apart <= self.tolerance:
                 raise ExportFailed(
-                    f"{self.role}: output {name} differs from {self.reference} by {difference:.2e} {circumstances}; "
+                    f"{self.role}: output {name} differs from {self.reference} by {apart:.2e} {circumstances}; "
                     f"at most {self.tolerance:g} is allowed"
                 )
-            self.worst = max(self.worst, difference)
+            self.worst = max(self.worst, apart)
             if name.endswith("_logits"):
                 agree &= values.argmax(1) == wanted[name].argmax(1)
         self.rows += len(agree)

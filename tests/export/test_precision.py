@@ -179,6 +179,32 @@ def test_a_model_that_half_precision_spoils_is_refused() -> None:
         half_graphs({"head": linear(np.eye(4), offset=1000.2, back=999.6)})
 
 
+def test_the_layer_that_costs_most_stays_in_full_precision() -> None:
+    """Of two layers one is exact in half precision; the other's weights are all rounded towards zero, and cancel."""
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), (1024, 4))
+    weights = {"exact": np.eye(1024, dtype=np.float32), "rounded": signs + np.float32(0.49 * 2.0**-10)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["eye_tokens"], ["rows"], axis=1),
+            helper.make_node("MatMul", ["rows", "exact"], ["product"], name="exact_layer"),
+            helper.make_node("Relu", ["product"], ["positive"], name="relu"),
+            helper.make_node("MatMul", ["positive", "rounded"], ["emotion_logits"], name="rounded_layer"),
+        ],
+        "emert_head",
+        [helper.make_tensor_value_info("eye_tokens", floats, ["batch", 1, 1024])],
+        [helper.make_tensor_value_info("emotion_logits", floats, ["batch", 4])],
+        [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    found = half_graphs({"head": bytes(onnx.shape_inference.infer_shapes(proto, strict_mode=True).SerializeToString())})
+    assert found.evidence.figures["layers_kept_float"] == 1
+    assert found.evidence.figures["largest_difference"] < TOLERANCE / 2
+    held = {value.name: value for value in onnx.load_from_string(found.reports["head"].onnx).graph.initializer}
+    assert np.array_equal(onnx.numpy_helper.to_array(held["rounded"]), weights["rounded"])
+    assert onnx.numpy_helper.to_array(held["exact"]).dtype == np.float16
+
+
 def test_a_rounding_graph_computes_in_half_precision() -> None:
     data = half_graph("head", linear(np.eye(4), offset=1000.0, back=1000.0))
     rows = np.float32([[[0.1, 0.2, 0.3, 0.4]]])
