@@ -39,7 +39,7 @@ lint: $(VENV)/ready ## Check style, types and formatting
 	$(VENV)/bin/ruff check $(SOURCES)
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/mypy
-	$(VENV)/bin/clang-format --dry-run --Werror $$(find csrc -name '*.hpp' -o -name '*.cpp')
+	$(VENV)/bin/clang-format --dry-run --Werror $$(find csrc tests/kernels -name '*.hpp' -o -name '*.cpp' -o -name '*.cu')
 
 bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/bench.json
 	@mkdir -p out

@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "asynchronous", "_core"}),
+    frozenset({"errors", "clock", "asynchronous", "_core", "_cuda"}),
     frozenset({"kernels", "estimate"}),
     frozenset({"bundle", "eye"}),
     frozenset({"face", "sources", "engines", "window"}),
+    frozenset({"journal"}),
     frozenset({"session", "simulation"}),
     frozenset({"inputs"}),
-    frozenset({"replay", "live"}),
+    frozenset({"replay", "live", "recording"}),
     frozenset({"recognizer"}),
     frozenset({"emert_edge"}),
     frozenset({"reference"}),

@@ -65,6 +65,15 @@ void triple_argument(py::handle value, const char* name, double (&numbers)[3]) {
     }
 }
 
+SourceMap invert(const double (&affine)[6]) {
+    for (double value : affine) {
+        if (!std::isfinite(value)) throw py::value_error("affine must be finite");
+    }
+    SourceMap source;
+    if (!invert_affine(affine, source)) throw py::value_error("affine must be invertible");
+    return source;
+}
+
 }  // namespace
 
 Extent extent_argument(py::handle value, const char* name) {
@@ -173,6 +182,34 @@ ChannelMap channels_argument(py::handle mean, py::handle std, const std::string&
         }
     }
     return channels;
+}
+
+std::vector<SourceMap> sources_argument(py::handle affine) {
+    const NumbersArgument numbers = numbers_argument(affine, "affine");
+    const py::array& array = numbers.array;
+    const py::ssize_t axes = array.ndim();
+    if (axes != 3 || array.shape(1) != 2 || array.shape(2) != 3) wrong_shape("affine", "(2, 3) or (n, 2, 3)", array);
+    const auto matrices = py::array_t<double, py::array::forcecast>::ensure(array);
+    std::vector<SourceMap> sources;
+    for (py::ssize_t i = 0; i < array.shape(0); ++i) {
+        double values[6];
+        for (int k = 0; k < 6; ++k) values[k] = matrices.at(i, k / 3, k % 3);
+        sources.push_back(invert(values));
+    }
+    return sources;
+}
+
+SourceMap source_argument(py::handle affine) {
+    const NumbersArgument numbers = numbers_argument(affine, "affine");
+    if (numbers.array.ndim() != 2 || numbers.array.shape(0) != 2 || numbers.array.shape(1) != 3) {
+        throw py::value_error("affine must have shape (2, 3)");
+    }
+    const auto matrix = py::array_t<double, py::array::forcecast>::ensure(numbers.array);
+    double values[6];
+    for (int i = 0; i < 6; ++i) {
+        values[i] = matrix.at(i / 3, i % 3);
+    }
+    return invert(values);
 }
 
 PlanesOut out_argument(py::handle value, int planes, std::initializer_list<py::array> inputs) {

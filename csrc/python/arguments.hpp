@@ -6,7 +6,9 @@
 
 #include <initializer_list>
 #include <string>
+#include <vector>
 
+#include "emert/affine.hpp"
 #include "emert/views.hpp"
 
 namespace emert::python {
@@ -61,6 +63,12 @@ PlaneArgument plane_argument(py::handle value, const char* name);
 
 /// What takes the frame's channels, in `color`'s order, to normalised planes R, G, B.
 ChannelMap channels_argument(py::handle mean, py::handle std, const std::string& color);
+
+/// A (2, 3) affine, inverted.
+SourceMap source_argument(py::handle affine);
+
+/// As many as an (n, 2, 3) array has.
+std::vector<SourceMap> sources_argument(py::handle affine);
 
 /// A writable, C-contiguous float32 output of `planes` planes (0: a single plane without that axis), apart from the
 /// inputs' memory.

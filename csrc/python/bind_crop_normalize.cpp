@@ -1,5 +1,3 @@
-#include <cmath>
-
 #include "kernels/isa.hpp"
 #include "python/arguments.hpp"
 #include "python/bindings.hpp"
@@ -7,22 +5,6 @@
 namespace emert::python {
 
 namespace {
-
-SourceMap source_argument(py::handle affine) {
-    const NumbersArgument numbers = numbers_argument(affine, "affine");
-    if (numbers.array.ndim() != 2 || numbers.array.shape(0) != 2 || numbers.array.shape(1) != 3) {
-        throw py::value_error("affine must have shape (2, 3)");
-    }
-    const auto matrix = py::array_t<double, py::array::forcecast>::ensure(numbers.array);
-    double values[6];
-    for (int i = 0; i < 6; ++i) {
-        values[i] = matrix.at(i / 3, i % 3);
-        if (!std::isfinite(values[i])) throw py::value_error("affine must be finite");
-    }
-    SourceMap source;
-    if (!invert_affine(values, source)) throw py::value_error("affine must be invertible");
-    return source;
-}
 
 void run(const FrameArgument& frame, const SourceMap& source, const ChannelMap& channels, const PlanesOut& out) {
     const py::gil_scoped_release released;

@@ -195,3 +195,23 @@ def crop_normalize(
     x, y = np.tensordot(inverse, np.stack([u - matrix[0, 2], v - matrix[1, 2]]), axes=1)
     width, height = np.maximum(1.0, np.linalg.norm(inverse, axis=1))
     return normalised_planes(box_mean(frame, x + 0.5, y + 0.5, width, height), mean, std, color)
+
+
+def assemble_tokens(tokens: npt.ArrayLike, index: npt.ArrayLike) -> tuple[Float64, Float64]:
+    """Tokens of a store at the places of a head's input, and which places have one.
+
+    Parameters
+    ----------
+    tokens : (capacity, length) array
+    index : (…, places) integers
+        Outside of [0, capacity): no token stands there.
+
+    Returns
+    -------
+    (…, places, length) float64, (…, places) float64
+        Zeros where there is no token; 1 where there is one, else 0.
+    """
+    store, place = np.asarray(tokens, np.float64), np.asarray(index)
+    stands = (place >= 0) & (place < len(store))
+    chosen = store[np.where(stands, place, 0)] if len(store) else np.zeros((*place.shape, store.shape[1]))
+    return np.where(stands[..., None], chosen, 0.0), stands.astype(np.float64)

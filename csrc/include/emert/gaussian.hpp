@@ -19,6 +19,12 @@ EMERT_HD float gaussian_rate(double sigma) {
     return static_cast<float>(rate < 1e18 ? rate : 1e18);
 }
 
+/// The Gaussian at a distance in pixels.
+EMERT_HD float gaussian_at(float distance, float rate) {
+    const float scaled = distance * rate;
+    return exp2f(-(scaled * scaled));
+}
+
 /// The pixel of an axis that a coordinate lies in, and how far from the coordinate that pixel's centre is.
 struct Landing {
     double cell;
