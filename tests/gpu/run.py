@@ -103,7 +103,10 @@ def main() -> int:
         command = [sys.executable, str(ROOT / "benchmarks" / "gpu_kernels.py"), str(report / "benchmarks.json")]
         note("benchmarks", *run(command, logs / "benchmarks.log", 150, **python), 80)
     (report / "report.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    pages = [f"## {part}\n\nStatus {one['status']}, {one['seconds']} s\n\n```\n{one['tail']}\n```\n" for part, one in results.items()]
+    pages = [
+        f"## {part}\n\nStatus {one['status']}, {one['seconds']} s\n\n```\n{one['tail']}\n```\n"
+        for part, one in results.items()
+    ]
     (report / "report.md").write_text("# The kernels on a GPU\n\n" + "\n".join(pages), encoding="utf-8")
     return int(any(one["status"] for one in results.values()))
 

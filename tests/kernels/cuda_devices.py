@@ -65,21 +65,13 @@ class Strided:
         base: Any = array
         while isinstance(base.base, np.ndarray):
             base = base.base
-        base = np.asarray(base)
-        low, high = np.lib.array_utils.byte_bounds(base) if hasattr(np.lib, "array_utils") else np.byte_bounds(base)
-        address = array.__array_interface__["data"][0]
-        raw = np.frombuffer((_ctypes_bytes(low, high - low)), np.uint8)
-        self.memory = cuda.upload(raw, stream=stream)
+        begin = base.__array_interface__["data"][0]
+        self.memory = cuda.upload(np.frombuffer(base.tobytes(), np.uint8), stream=stream)
+        assert base.flags.c_contiguous
         self.__cuda_array_interface__ = {
             "shape": array.shape,
             "typestr": array.dtype.str,
-            "data": (self.memory.address + address - low, False),
+            "data": (self.memory.address + array.__array_interface__["data"][0] - begin, False),
             "strides": array.strides,
             "version": 3,
         }
-
-
-def _ctypes_bytes(address: int, size: int) -> bytes:
-    import ctypes
-
-    return ctypes.string_at(address, size)

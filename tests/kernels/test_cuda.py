@@ -345,9 +345,7 @@ def test_a_cuda_graph_captures_the_whole_way_and_reads_anew_at_each_replay(gpu: 
         wanted = definitions.fixation_map(xy, np.ones(64), (240, 320), 9.0)
         assert_close(gaze.cpu().numpy(), wanted)
         assert_close(fused.cpu().numpy(), definitions.fuse_gaze_frame(picture, wanted, (112, 112), MEAN, STD))
-        assert_close(
-            crop.cpu().numpy(), definitions.crop_normalize(picture, matrix, (48, 48), MEAN, STD), np.float16
-        )
+        assert_close(crop.cpu().numpy(), definitions.crop_normalize(picture, matrix, (48, 48), MEAN, STD), np.float16)
         values, stands = definitions.assemble_tokens(tokens.cpu().numpy(), places)
         assert_close(out.cpu().numpy(), values)
         assert np.array_equal(mask.cpu().numpy(), stands)
