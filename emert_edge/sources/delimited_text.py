@@ -1,36 +1,34 @@
 """Delimited text (TSV, CSV) read by column, block by block, with the place of every cell that cannot be read.
 
-The common case (no quotes) never makes a Python object a cell: line ends and delimiters are found over a block's
-bytes, and a column is gathered into one fixed-width array of bytes.
+The common case (no quotes) never makes a Python object a cell: the compiled core finds where the cells of the columns
+that are asked for begin and end, and reads those that are plain numbers or times. All others are judged here, one by
+one, by the text.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import accumulate
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
+from emert_edge import _core
 from emert_edge.errors import GazeFormatError
 from emert_edge.sources.text_lines import TextLines
 
-__all__ = ["Block", "DelimitedText", "Table", "Titled", "column_of", "gathered", "listed"]
+__all__ = ["Block", "Cells", "DelimitedText", "Table", "Titled", "column_of", "listed"]
 
 BytesArray = npt.NDArray[np.bytes_]
+Offsets = npt.NDArray[np.int32]
 
 _WIDEST_NUMBER = 64  # bytes; the longest that a tracker writes has 24
 _QUOTED_ROWS = 8192
-_EXACT_DIGITS = 18  # whole numbers of so many digits fit int64
-_FLOAT_DIGITS = 15  # and so many float64, exactly
-_POWERS = 10.0 ** np.arange(_FLOAT_DIGITS + 1)
-_NUMBER_BYTES = np.zeros(256, dtype=np.bool_)
-_NUMBER_BYTES[[0, *b"0123456789+-.eE"]] = True
 
 
 class Titled(Protocol):
@@ -157,35 +155,16 @@ class DelimitedText:
         return GazeFormatError(f"{self.path}, line {line}: {cells} cells where the header has {len(self.header)}{hint}")
 
     def _plain(self, text: bytes, first_line: int, places: Sequence[int]) -> Block | None:
-        whole = text if text.endswith(b"\n") else text + b"\n"
-        data = np.frombuffer(whole, dtype=np.uint8)
-        ends = np.flatnonzero(data == ord("\n"))
-        starts = np.empty_like(ends)
-        starts[0] = 0
-        starts[1:] = ends[:-1] + 1
-        lines = first_line + np.arange(ends.size)
-        held = ends > starts
-        if not held.all():
-            starts, ends, lines = starts[held], ends[held], lines[held]
-        if not ends.size:
-            return None
-        marks = np.flatnonzero(data == ord(self.delimiter))
-        number = np.searchsorted(marks, ends) - np.searchsorted(marks, starts)
-        wrong = np.flatnonzero(number != len(self.header) - 1)
-        if wrong.size:
-            at = int(wrong[0])
-            raise self._ragged(int(lines[at]), int(number[at]) + 1, whole is not text and at == ends.size - 1)
-        table = marks.reshape(ends.size, len(self.header) - 1)
+        wanted = sorted(set(places))
         quoted = b'"' in text
-        cells = {}
-        for place in places:
-            begin = starts if place == 0 else table[:, place - 1] + 1
-            end = ends if place == len(self.header) - 1 else table[:, place]
-            if quoted:
-                bare = (end - begin >= 2) & (data[begin] == ord('"')) & (data[np.maximum(end, 1) - 1] == ord('"'))
-                begin, end = begin + bare, end - bare
-            cells[place] = gathered(data, begin, end)
-        return Block(self, lines, cells)
+        count, lines, begin, end, wrong = _core.text_rows(text, self.delimiter, len(self.header), wanted, quoted)
+        if wrong is not None:
+            line, found, unfinished = wrong
+            raise self._ragged(first_line + line, found, unfinished)
+        if not count:
+            return None
+        cells = {place: Cells(text, begin[row, :count], end[row, :count]) for row, place in enumerate(wanted)}
+        return Block(self, first_line + lines[:count], cells)
 
     def _quoted(
         self, text: bytes, blocks: Iterator[tuple[bytes, int]], first_line: int, places: Sequence[int]
@@ -216,8 +195,7 @@ class DelimitedText:
             begin = reader.line_num + 1
             if rows and (row is None or len(rows) >= _QUOTED_ROWS):
                 cells = {
-                    place: np.array([held[column].encode() for held in rows], dtype=np.bytes_)
-                    for column, place in enumerate(places)
+                    place: Cells.of([held[column].encode() for held in rows]) for column, place in enumerate(places)
                 }
                 yield Block(self, np.array(numbers, dtype=np.int64), cells)
                 rows, numbers = [], []
@@ -225,8 +203,28 @@ class DelimitedText:
                 return
 
 
+class Cells(NamedTuple):
+    """A column's cells: each is the bytes [begin, end) of a text."""
+
+    text: bytes
+    begin: Offsets
+    end: Offsets
+
+    @classmethod
+    def of(cls, cells: Sequence[bytes]) -> Cells:
+        """Cells that are there one by one."""
+        ends = np.fromiter(accumulate(map(len, cells)), dtype=np.int32, count=len(cells))
+        begins = np.zeros_like(ends)
+        begins[1:] = ends[:-1]
+        return cls(b"".join(cells), begins, ends)
+
+    def cell(self, row: int) -> bytes:
+        """One of them."""
+        return self.text[self.begin[row] : self.end[row]]
+
+
 class Block:
-    """Some rows of a table: the cells of the columns that were asked for, as bytes.
+    """Some rows of a table: the cells of the columns that were asked for.
 
     Attributes
     ----------
@@ -234,7 +232,7 @@ class Block:
         The line of the file on which each row begins.
     """
 
-    def __init__(self, table: Titled, lines: npt.NDArray[np.int64], cells: dict[int, BytesArray]) -> None:
+    def __init__(self, table: Titled, lines: npt.NDArray[np.int64], cells: Mapping[int, Cells]) -> None:
         self.table = table
         self.lines = lines
         self._cells = cells
@@ -246,11 +244,24 @@ class Block:
         """The rows that are chosen."""
         if chosen.all():
             return self
-        return Block(self.table, self.lines[chosen], {place: cells[chosen] for place, cells in self._cells.items()})
+        cells = {place: Cells(text, begin[chosen], end[chosen]) for place, (text, begin, end) in self._cells.items()}
+        return Block(self.table, self.lines[chosen], cells)
 
     def text(self, place: int) -> BytesArray:
-        """A column's cells as they stand, UTF-8 (or the file's code page)."""
-        return self._cells[place]
+        """A column's cells as they stand, UTF-8 (or the file's code page). A very wide one is cut."""
+        cells = self._cells[place]
+        width = max(int((cells.end - cells.begin).max(initial=1)), 1)
+        if width > 4 * _WIDEST_NUMBER and width * len(self) > 4 * len(cells.text):
+            width = 4 * _WIDEST_NUMBER  # one must not make every cell wide; and no number is so long
+        return np.asarray(_core.cell_bytes(*cells, width)).view(f"S{width}").reshape(len(self))
+
+    def words(self, place: int) -> tuple[list[str], npt.NDArray[np.int32]]:
+        """A column's different cells, decoded, by their first rows, and the place among them of each row's own.
+
+        Cells that differ only in quotes or in spaces around stay apart.
+        """
+        words, code = _core.cell_words(*self._cells[place])
+        return [self.decoded(word) for word in words], code
 
     def decoded(self, cell: bytes) -> str:
         """A cell's text."""
@@ -269,20 +280,9 @@ class Block:
         GazeFormatError
             For a cell that is no number; with its place.
         """
-        cells = self._cells[place]
-        prepared, plain, empty = _prepared(cells)
-        for text in missing:
-            empty |= cells == text.encode()
-        answer, done = _decimals(prepared)
-        answer[empty] = np.nan
-        done = done & plain | empty
-        rest = np.flatnonzero(plain & ~done)  # exponents, many digits, no numbers
-        if rest.size:
-            try:
-                answer[rest] = prepared[rest].astype(np.float64)
-            except ValueError:
-                plain[rest] = False
-        for row in np.flatnonzero(~plain & ~done).tolist():
+        answer: npt.NDArray[np.float64]
+        answer, read = _core.cell_numbers(*self._cells[place], sorted(missing))
+        for row in np.flatnonzero(~read).tolist():
             answer[row] = self._number(row, place, missing)
         absent = [known for text in missing if (known := _float(text)) is not None]
         if absent:
@@ -290,7 +290,7 @@ class Block:
         return answer
 
     def _number(self, row: int, place: int, missing: frozenset[str]) -> float:
-        cell = _unquoted(self.decoded(self._cells[place][row])).strip()
+        cell = _unquoted(self.decoded(self._cells[place].cell(row))).strip()
         if not cell or cell in missing or cell.lower() == "nan":
             return float("nan")
         text = cell.replace(",", ".", 1) if "." not in cell else cell
@@ -316,15 +316,14 @@ class Block:
         GazeFormatError
             For a cell that is no time; with its place.
         """
-        prepared, plain, empty = _prepared(self._cells[place])
-        answer, done = _decimal_times(prepared, unit_ns)
-        done &= plain & ~empty
-        for row in np.flatnonzero(~done).tolist():
+        answer: npt.NDArray[np.int64]
+        answer, read = _core.cell_times(*self._cells[place], len(str(unit_ns)) - 1)
+        for row in np.flatnonzero(~read).tolist():
             answer[row] = self._time_ns(row, place, unit_ns)
         return answer
 
     def _time_ns(self, row: int, place: int, unit_ns: int) -> int:
-        cell = _unquoted(self.decoded(self._cells[place][row])).strip()
+        cell = _unquoted(self.decoded(self._cells[place].cell(row))).strip()
         text = cell.replace(",", ".", 1) if "." not in cell else cell
         try:
             if "_" in text or len(text) > _WIDEST_NUMBER:
@@ -368,104 +367,6 @@ def _shown(text: str) -> str:
 
 def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if len(cell) >= 2 and cell[0] == cell[-1] == '"' else cell
-
-
-def gathered(data: npt.NDArray[np.uint8], begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> BytesArray:
-    """The cells [begin, end) as one array of bytes. A very wide cell must not make every cell wide."""
-    length = end - begin
-    width = max(int(length.max()), 1)
-    if width > 4 * _WIDEST_NUMBER and width * length.size > 4 * data.size:
-        clipped = np.minimum(length, 4 * _WIDEST_NUMBER)  # too long for any number, and still seen to be so
-        return gathered(data, begin, begin + clipped)
-    # Whole stretches of `width` bytes are copied: from the text's end none can begin, and those few are put in apart.
-    near = np.minimum(begin, data.size - width)
-    cells = sliding_window_view(data, width)[near]
-    for row in np.flatnonzero(near < begin).tolist():
-        cells[row, : length[row]] = data[begin[row] : end[row]]
-    cells *= np.arange(width) < length[:, None]
-    return np.ascontiguousarray(cells).view(f"S{width}").ravel()
-
-
-def _matrix(cells: BytesArray) -> npt.NDArray[np.uint8]:
-    width = cells.dtype.itemsize
-    return cells.view(np.uint8).reshape(cells.size, width)
-
-
-def _prepared(cells: BytesArray) -> tuple[BytesArray, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """A copy with points for commas, which cells look like plain numbers, and which are empty."""
-    width = cells.dtype.itemsize
-    prepared = cells.astype(f"S{max(width, 3)}")
-    matrix = _matrix(prepared)
-    commas = matrix == ord(",")
-    if commas.any():
-        # One decimal comma is a point; a comma beside a point, or two, is for the careful path to judge.
-        matrix[commas & ((commas | (matrix == ord("."))).sum(axis=1) == 1)[:, None]] = ord(".")
-    plain: npt.NDArray[np.bool_] = np.asarray(_NUMBER_BYTES[matrix].all(axis=1))
-    if width > _WIDEST_NUMBER:
-        plain &= np.char.str_len(prepared) <= _WIDEST_NUMBER
-    empty = matrix[:, 0] == 0
-    return prepared, plain, empty
-
-
-def _decimals(cells: BytesArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Plain decimals ([-]digits[.digits]) of at most 15 digits, correctly rounded, and which cells were of that kind.
-
-    Both the digits as a whole number and the power of ten are exact in float64, so that their quotient is the nearest
-    number to the cell.
-    """
-    columns = np.ascontiguousarray(_matrix(cells).T)
-    value = np.zeros(cells.size, dtype=np.int64)
-    digits = np.zeros(cells.size, dtype=np.int16)
-    decimals = np.zeros(cells.size, dtype=np.int16)
-    point = np.zeros(cells.size, dtype=np.bool_)
-    negative = columns[0] == ord("-")
-    good = np.ones(cells.size, dtype=np.bool_)
-    for place, byte in enumerate(columns):
-        digit = byte - np.uint8(ord("0"))
-        is_digit = digit <= 9
-        is_point = byte == ord(".")
-        good &= is_digit | is_point & ~point | (byte == 0) | (negative if place == 0 else False)
-        value = np.where(is_digit, 10 * value + digit, value)
-        digits += is_digit
-        decimals += is_digit & point
-        point |= is_point
-    good &= (digits > 0) & (digits <= _FLOAT_DIGITS)
-    answer = value / _POWERS[np.minimum(decimals, _FLOAT_DIGITS)]
-    return np.where(negative, -answer, answer), good
-
-
-def _decimal_times(cells: BytesArray, unit_ns: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Plain decimals ([-]digits[.digits]) as whole nanoseconds, halves to even, and which cells were of that kind."""
-    matrix = _matrix(cells)
-    keep = len(str(unit_ns)) - 1  # digits after the point that are whole nanoseconds
-    count = cells.size
-    value = np.zeros(count, dtype=np.int64)
-    digits = np.zeros(count, dtype=np.int64)
-    decimals = np.zeros(count, dtype=np.int64)
-    first_cut = np.zeros(count, dtype=np.int64)
-    beyond = np.zeros(count, dtype=np.bool_)  # anything but 0 after the first digit that is cut
-    point = np.zeros(count, dtype=np.bool_)
-    good = np.ones(count, dtype=np.bool_)
-    negative = matrix[:, 0] == ord("-")
-    for place in range(matrix.shape[1]):
-        byte = matrix[:, place]
-        digit = byte.astype(np.int64) - ord("0")
-        is_digit = (digit >= 0) & (digit <= 9)
-        is_point = byte == ord(".")
-        good &= is_digit | is_point & ~point | (byte == 0) | (negative if place == 0 else False)
-        whole = is_digit & (~point | (decimals < keep))
-        value = np.where(whole & (digits < _EXACT_DIGITS), value * 10 + digit, value)
-        digits += whole
-        cut = is_digit & point & ~whole
-        first_cut = np.where(cut & (decimals == keep), digit, first_cut)
-        beyond |= cut & (decimals > keep) & (digit > 0)
-        decimals += is_digit & point
-        point |= is_point
-    kept = np.minimum(decimals, keep)
-    good &= (digits > 0) & (digits + keep - kept <= _EXACT_DIGITS)
-    value *= 10 ** np.minimum(keep - kept, _EXACT_DIGITS)
-    value += (first_cut > 5) | ((first_cut == 5) & (beyond | (value % 2 == 1)))
-    return np.where(negative, -value, value), good
 
 
 def _float(text: str) -> float | None:

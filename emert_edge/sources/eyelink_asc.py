@@ -26,7 +26,7 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.samples import GazeSamples
-from emert_edge.sources.delimited_text import Block, gathered
+from emert_edge.sources.delimited_text import Block, Cells
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 from emert_edge.sources.text_lines import TextLines, as_utf8
 
@@ -153,7 +153,7 @@ class _Recording:
             rows = waiting + np.flatnonzero(is_sample[waiting:until])
             if not rows.size:
                 return None
-            return self._samples(data, words, word_ends, first_word[rows], count[rows], first_line + rows)
+            return self._samples(text, words, word_ends, first_word[rows], count[rows], first_line + rows)
 
         for row in np.flatnonzero(~is_sample & (count > 0)).tolist():
             line = text[starts[row] : ends[row]]
@@ -166,7 +166,7 @@ class _Recording:
 
     def _samples(
         self,
-        data: npt.NDArray[np.uint8],
+        text: bytes,
         words: npt.NDArray[np.intp],
         word_ends: npt.NDArray[np.intp],
         first: npt.NDArray[np.intp],
@@ -191,7 +191,8 @@ class _Recording:
                 f"{self.words}; the file is damaged or cut off"
             )
         left, top, width, height = self._screen(place)
-        cells = {column: gathered(data, words[first + column], word_ends[first + column]) for column in range(needed)}
+        begins, ends = (places.astype(np.int32) for places in (words, word_ends))
+        cells = {column: Cells(text, begins[first + column], ends[first + column]) for column in range(needed)}
         block = Block(self, lines, cells)
         named: dict[str, npt.NDArray[np.float64]] = {}
         for number, eye in enumerate(self.eyes):

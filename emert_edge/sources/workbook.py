@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from emert_edge.errors import EmertError, GazeFormatError, SourceError
-from emert_edge.sources.delimited_text import Block, column_of
+from emert_edge.sources.delimited_text import Block, Cells, column_of
 
 __all__ = ["Workbook", "is_workbook"]
 
@@ -104,7 +104,7 @@ class Workbook:
                 for held, text in zip(cells, texts, strict=True):
                     held.append(text.encode())
             lines = np.array([line for line, _ in part], dtype=np.int64)
-            yield Block(self, lines, {place: np.array(held) for place, held in zip(places, cells, strict=True)})
+            yield Block(self, lines, {place: Cells.of(held) for place, held in zip(places, cells, strict=True)})
 
     def _rows(self) -> Iterator[tuple[int, list[Any]]]:
         """The sheet's rows that hold anything, by their numbers, without the empty cells at their ends."""
