@@ -84,20 +84,6 @@ py::tuple times(const py::bytes& text, const Offsets& begin, const Offsets& end,
     return py::make_tuple(value, read);
 }
 
-py::tuple words(const py::bytes& text, const Offsets& begin, const Offsets& end) {
-    const Cells cells = cells_argument(text, begin, end);
-    py::array_t<std::int32_t> code(cells.size);
-    std::int32_t* codes = code.mutable_data();
-    std::vector<std::string_view> found;
-    {
-        const py::gil_scoped_release released;
-        found = read_words(cells, codes);
-    }
-    py::list listed;
-    for (const std::string_view word : found) listed.append(py::bytes(word.data(), word.size()));
-    return py::make_tuple(listed, code);
-}
-
 py::array_t<std::uint8_t> gathered(const py::bytes& text, const Offsets& begin, const Offsets& end, std::size_t width) {
     const Cells cells = cells_argument(text, begin, end);
     py::array_t<std::uint8_t> out({cells.size, static_cast<py::ssize_t>(width)});
@@ -109,21 +95,13 @@ py::array_t<std::uint8_t> gathered(const py::bytes& text, const Offsets& begin, 
     return out;
 }
 
-py::bytes unix_lines(const py::bytes& text) {
-    const std::string_view view = text;
-    if (view.find('\r') == std::string_view::npos) return text;
-    return py::bytes(unix_line_ends(view));
-}
-
 }  // namespace
 
 void register_text(py::module_& module) {
-    module.def("unix_lines", &unix_lines, py::arg("text"));
     module.def("text_rows", &rows, py::arg("text"), py::arg("delimiter"), py::arg("columns"), py::arg("places"),
                py::arg("unquote"));
     module.def("cell_numbers", &numbers, py::arg("text"), py::arg("begin"), py::arg("end"), py::arg("missing"));
     module.def("cell_times", &times, py::arg("text"), py::arg("begin"), py::arg("end"), py::arg("keep"));
-    module.def("cell_words", &words, py::arg("text"), py::arg("begin"), py::arg("end"));
     module.def("cell_bytes", &gathered, py::arg("text"), py::arg("begin"), py::arg("end"), py::arg("width"));
 }
 

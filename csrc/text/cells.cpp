@@ -4,7 +4,6 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
-#include <unordered_map>
 
 namespace emert {
 
@@ -130,22 +129,6 @@ void read_times(const Cells& cells, int keep, std::int64_t* value, bool* read) {
         value[row] = 0;
         read[row] = read_time(cells[row], keep, value[row]);
     }
-}
-
-std::vector<std::string_view> read_words(const Cells& cells, std::int32_t* code) {
-    std::vector<std::string_view> words;
-    std::unordered_map<std::string_view, std::int32_t> known;
-    for (std::ptrdiff_t row = 0; row < cells.size; ++row) {
-        const std::string_view cell = cells[row];
-        if (row > 0 && cell == words[static_cast<std::size_t>(code[row - 1])]) {  // nearly always
-            code[row] = code[row - 1];
-            continue;
-        }
-        const auto [entry, is_new] = known.try_emplace(cell, static_cast<std::int32_t>(words.size()));
-        if (is_new) words.push_back(cell);
-        code[row] = entry->second;
-    }
-    return words;
 }
 
 void gather(const Cells& cells, std::size_t width, char* out) {

@@ -31,9 +31,6 @@ void read_numbers(const Cells& cells, const std::vector<std::string>& missing, d
 /// were such decimals and few enough digits to be exact.
 void read_times(const Cells& cells, int keep, std::int64_t* value, bool* read);
 
-/// The different cells in the order of their first row, and each row's place among them.
-std::vector<std::string_view> read_words(const Cells& cells, std::int32_t* code);
-
 /// The cells one after the other, each in `width` bytes: cut there, or filled with zeros.
 void gather(const Cells& cells, std::size_t width, char* out);
 

@@ -122,18 +122,4 @@ RowsRead read_rows(std::string_view text, char delimiter, std::int64_t columns, 
     return walk.read;
 }
 
-std::string unix_line_ends(std::string_view text) {
-    std::string out;
-    out.reserve(text.size());
-    std::size_t from = 0;
-    for (std::size_t at = text.find('\r'); at != std::string_view::npos; at = text.find('\r', at + 1)) {
-        if (at + 1 < text.size() && text[at + 1] == '\n') {
-            out.append(text.substr(from, at - from));
-            from = at + 1;
-        }
-    }
-    out.append(text.substr(from));
-    return out;
-}
-
 }  // namespace emert

@@ -41,7 +41,4 @@ std::ptrdiff_t count_lines(std::string_view text);
 RowsRead read_rows(std::string_view text, char delimiter, std::int64_t columns, const std::vector<std::int64_t>& places,
                    bool unquote, const RowsOut& out);
 
-/// The text with \n for each \r\n.
-std::string unix_line_ends(std::string_view text);
-
 }  // namespace emert

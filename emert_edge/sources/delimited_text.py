@@ -255,14 +255,6 @@ class Block:
             width = 4 * _WIDEST_NUMBER  # one must not make every cell wide; and no number is so long
         return np.asarray(_core.cell_bytes(*cells, width)).view(f"S{width}").reshape(len(self))
 
-    def words(self, place: int) -> tuple[list[str], npt.NDArray[np.int32]]:
-        """A column's different cells, decoded, by their first rows, and the place among them of each row's own.
-
-        Cells that differ only in quotes or in spaces around stay apart.
-        """
-        words, code = _core.cell_words(*self._cells[place])
-        return [self.decoded(word) for word in words], code
-
     def decoded(self, cell: bytes) -> str:
         """A cell's text."""
         encoding = "cp1252" if self.table.encoding == "cp1252" else "utf-8"

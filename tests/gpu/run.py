@@ -94,7 +94,7 @@ def main() -> int:
     if "sanitizer" in wanted and (sanitizer := shutil.which("compute-sanitizer")):
         for tool in ("memcheck", "racecheck"):
             checked = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
-            chosen = f"gpu and ({SANITIZED}) and not any and not host"
+            chosen = f"gpu and ({SANITIZED}) and not test_any and not host"
             status, seconds, text = run([*checked, *pytest, "-k", chosen], logs / f"{tool}.log", 90, **python)
             note(f"sanitizer {tool}", status, seconds, text, 25)
     elif "sanitizer" in wanted:

@@ -46,9 +46,8 @@ def gpu() -> str:
 
 
 def up(array: npt.ArrayLike, stream: cuda.Stream) -> Any:
-    """A GPU's copy of an array, with the same strides where they are not C's."""
-    host = np.asarray(array)
-    return cuda.upload(host, stream=stream)
+    """A GPU's copy of an array, C-contiguous."""
+    return cuda.upload(array, stream=stream)
 
 
 def down(array: Any, stream: cuda.Stream) -> npt.NDArray[Any]:
