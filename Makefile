@@ -46,7 +46,7 @@ bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/be
 	$(PY) -m pip install $(PIP_OPTIONS) "ai-edge-litert>=2" # runs the peer mini-XCEPTION
 	$(PY) -m pytest benchmarks -q -p no:warnings --benchmark-json=out/bench.json
 
-asan: $(VENV)/ready ## Run the kernel tests under the address and undefined-behaviour sanitizers
+asan: $(VENV)/ready ## Run the tests of compiled code under the address and undefined-behaviour sanitizers
 	csrc/asan.sh $(PY)
 
 bundle: $(VENV)/ready ## Train, measure and export the packaged bundle anew (FER2013=FOLDER; some hours; resumes when interrupted)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the kernel tests on a core built with the address and undefined-behaviour sanitizers.
+# Runs the tests of the kernels and of eye behaviour on a core built with the address and undefined-behaviour sanitizers.
 #
 #   csrc/asan.sh [PYTHON] [pytest arguments]
 #
@@ -41,4 +41,4 @@ import pytest
 
 assert emert_edge._core.__file__.startswith(sys.argv[1]), emert_edge._core.__file__
 sys.exit(pytest.main(sys.argv[2:]))
-' "$site" "$root/tests/kernels" -c "$root/pyproject.toml" --rootdir "$root" -q --capture=sys "$@"
+' "$site" "$root/tests/kernels" "$root/tests/eye" -c "$root/pyproject.toml" --rootdir "$root" -q --capture=sys "$@"

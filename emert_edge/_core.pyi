@@ -75,3 +75,39 @@ def cell_times(
 def cell_bytes(
     text: bytes, begin: npt.NDArray[np.int32], end: npt.NDArray[np.int32], width: int
 ) -> npt.NDArray[np.uint8]: ...
+
+class EventStream:
+    def __init__(
+        self,
+        *,
+        width_mm: float,
+        height_mm: float,
+        distance_mm: float,
+        by_dispersion: bool,
+        velocity_deg_s: float,
+        window_ms: float,
+        gap_ms: float,
+        merge_ms: float,
+        merge_deg: float,
+        min_fixation_ms: float,
+        dispersion_deg: float,
+    ) -> None: ...
+    def push(self, t_ns: npt.NDArray[np.int64], arrays: Sequence[npt.NDArray[np.float32]]) -> None: ...
+    def finish(self) -> None: ...
+    def take(
+        self,
+    ) -> tuple[
+        tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]],
+        tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]],
+        list[tuple[int, int, bool]],
+    ]: ...
+    @property
+    def late(self) -> int: ...
+
+def token_features(
+    t_ns: npt.NDArray[np.int64],
+    arrays: Sequence[npt.NDArray[np.float32]],
+    start_ns: int,
+    stop_ns: int,
+    tokens: int,
+) -> npt.NDArray[np.float32]: ...

@@ -10,6 +10,8 @@ void register_fixation_stream(pybind11::module_& module);
 void register_fuse_gaze_frame(pybind11::module_& module);
 void register_crop_normalize(pybind11::module_& module);
 void register_isa(pybind11::module_& module);
+void register_event_stream(pybind11::module_& module);
+void register_token_features(pybind11::module_& module);
 void register_text(pybind11::module_& module);
 
 }  // namespace emert::python

@@ -7,5 +7,7 @@ PYBIND11_MODULE(_core, module) {
     emert::python::register_fuse_gaze_frame(module);
     emert::python::register_crop_normalize(module);
     emert::python::register_isa(module);
+    emert::python::register_event_stream(module);
+    emert::python::register_token_features(module);
     emert::python::register_text(module);
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emert_edge.eye.detection import detect_events
+from emert_edge.eye.detection import EventStream, detect_events
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.features import FEATURE_NAMES, FEATURE_UNITS, eye_features
 from emert_edge.eye.geometry import ViewingGeometry
@@ -13,6 +13,7 @@ __all__ = [
     "FEATURE_NAMES",
     "FEATURE_UNITS",
     "Blink",
+    "EventStream",
     "Events",
     "Fixation",
     "GazeSamples",

@@ -1,23 +1,149 @@
-"""Event detection: one call for fixations, saccades and blinks."""
+"""Event detection: fixations, saccades and blinks, of a recording or of a stream."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from emert_edge.eye import idt, ivt
-from emert_edge.eye.blinks import detect_blinks
-from emert_edge.eye.events import Events, Fixation, Saccade
+from emert_edge import _core
+from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.geometry import ViewingGeometry
-from emert_edge.eye.samples import GazeSamples
-from emert_edge.eye.trace import Trace, runs
+from emert_edge.eye.samples import ARRAY_NAMES, GazeSamples
 
-__all__ = ["detect_events"]
+__all__ = ["EventStream", "detect_events"]
 
-IntArray = npt.NDArray[np.intp]
-Float64Array = npt.NDArray[np.float64]
+
+class EventStream:
+    """Fixations, saccades and blinks of gaze that arrives piece by piece.
+
+    Every event comes once, as soon as nothing later can change it: a fixation when no other can merge with it any more,
+    a gap's neighbours when it is too long to be filled, blinks by openness when two seconds have shown how far the eyes
+    are open usually. What is found does not depend on the sizes of the pieces, and is what `detect_events` finds in the
+    whole. Memory does not grow with the stream.
+
+    Several threads may push.
+
+    Parameters
+    ----------
+    method : {"ivt", "idt"}
+    screen_size_mm, screen_distance_mm, velocity_deg_s, window_ms, gap_ms, merge_ms, merge_deg, min_fixation_ms, \
+dispersion_deg
+        As in `detect_events`.
+    space : {"screen", "scene"}, optional
+        Which default geometry is assumed where none is given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `detect_events` does.
+
+    Examples
+    --------
+    >>> stream = EventStream()
+    >>> t = np.arange(100) * 4_000_000
+    >>> found = [stream.push(GazeSamples(t_ns=t, x=np.full(100, 0.3), y=np.full(100, 0.5)))]
+    >>> found += [stream.push(GazeSamples(t_ns=t + 400_000_000, x=np.full(100, 0.6), y=np.full(100, 0.5)))]
+    >>> found += [stream.finish()]
+    >>> [len(events.fixations) for events in found]
+    [0, 1, 1]
+    """
+
+    def __init__(
+        self,
+        method: str = "ivt",
+        *,
+        screen_size_mm: tuple[float, float] | None = None,
+        screen_distance_mm: float | None = None,
+        velocity_deg_s: float = 30,
+        window_ms: float = 20,
+        gap_ms: float = 75,
+        merge_ms: float = 75,
+        merge_deg: float = 0.5,
+        min_fixation_ms: float = 60,
+        dispersion_deg: float = 1.0,
+        space: str | None = None,
+    ) -> None:
+        if method not in ("ivt", "idt"):
+            raise ValueError(f"method must be 'ivt' or 'idt', not {method!r}")
+        settings = {
+            "velocity_deg_s": velocity_deg_s,
+            "window_ms": window_ms,
+            "gap_ms": gap_ms,
+            "merge_ms": merge_ms,
+            "merge_deg": merge_deg,
+            "min_fixation_ms": min_fixation_ms,
+            "dispersion_deg": dispersion_deg,
+        }
+        for name, value in settings.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise TypeError(f"{name} must be a number, not {value!r}")
+            if not (math.isfinite(value) and 0 <= value <= 1e9):
+                raise ValueError(f"{name} must be between 0 and 1e9, not {value!r}")
+        self._method = method
+        self._geometry = ViewingGeometry.of(screen_size_mm, screen_distance_mm, space=space)
+        width_mm, height_mm = self._geometry.screen_size_mm
+        self._core = _core.EventStream(
+            width_mm=width_mm,
+            height_mm=height_mm,
+            distance_mm=self._geometry.screen_distance_mm,
+            by_dispersion=method == "idt",
+            **{name: float(value) for name, value in settings.items()},
+        )
+
+    @property
+    def geometry(self) -> ViewingGeometry:
+        """What angles are computed with."""
+        return self._geometry
+
+    @property
+    def late_samples(self) -> int:
+        """How many samples came after one of a later time in an earlier piece; they are left out."""
+        return self._core.late
+
+    def push(self, samples: GazeSamples) -> Events:
+        """Take samples, and give the events that are certain now.
+
+        Parameters
+        ----------
+        samples : GazeSamples
+            Any number, in any order among themselves.
+
+        Raises
+        ------
+        TypeError
+            If `samples` are no `GazeSamples`.
+        """
+        self._push(samples)
+        return self._found()
+
+    def finish(self) -> Events:
+        """End the stream and give its last events; what is pushed afterwards begins another."""
+        self._core.finish()
+        return self._found()
+
+    def _push(self, samples: GazeSamples) -> None:
+        if not isinstance(samples, GazeSamples):
+            raise TypeError(f"samples must be GazeSamples, not {type(samples).__name__}")
+        ordered = samples.sorted()
+        self._core.push(ordered.t_ns, [getattr(ordered, name) for name in ARRAY_NAMES])
+
+    def _found(self) -> Events:
+        fixations, saccades, blinks = self._core.take()
+        return Events(
+            fixations=tuple(Fixation(*row) for row in _rows(fixations)),
+            saccades=tuple(Saccade(*row) for row in _rows(saccades)),
+            blinks=tuple(Blink(start, stop, "openness" if lowered else "pupil") for start, stop, lowered in blinks),
+            method=self._method,
+            geometry=self._geometry,
+        )
+
+
+def _rows(table: tuple[Any, Any]) -> Sequence[tuple[Any, ...]]:
+    times, values = table
+    return list(zip(*times.T.tolist(), *values.T.tolist(), strict=True))
 
 
 def detect_events(
@@ -38,14 +164,15 @@ def detect_events(
 
     Samples are sorted by time; gaps of at most `gap_ms` between points of gaze are filled along a straight line, for
     detection only; longer ones, and holes in the times, end an event. The defaults are Tobii's published ones.
+    `emert_edge.eye.definitions` spells every step out.
 
     Parameters
     ----------
     samples : GazeSamples
         In any order, with times that may repeat and points that may be missing.
     method : {"ivt", "idt"}
-        By velocity (`emert_edge.eye.ivt`) or by dispersion (`emert_edge.eye.idt`). With "ivt", saccades are runs of
-        points above `velocity_deg_s`; with "idt", runs of points between two fixations, whose end points are theirs.
+        By velocity or by dispersion (Salvucci and Goldberg, 2000). With "ivt", saccades are runs of points above
+        `velocity_deg_s`; with "idt", runs of points between two fixations, whose end points are theirs.
     screen_size_mm : (width, height), optional
         Size of the screen. Left out: 531 × 299 mm (24 inches); for gaze in a scene camera's picture: 90° across.
     screen_distance_mm : float, optional
@@ -86,94 +213,18 @@ def detect_events(
     """
     if not isinstance(samples, GazeSamples):
         raise TypeError(f"samples must be GazeSamples, not {type(samples).__name__}")
-    if method not in ("ivt", "idt"):
-        raise ValueError(f"method must be 'ivt' or 'idt', not {method!r}")
-    settings = {
-        "velocity_deg_s": velocity_deg_s,
-        "window_ms": window_ms,
-        "gap_ms": gap_ms,
-        "merge_ms": merge_ms,
-        "merge_deg": merge_deg,
-        "min_fixation_ms": min_fixation_ms,
-        "dispersion_deg": dispersion_deg,
-    }
-    for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise TypeError(f"{name} must be a number, not {value!r}")
-        if not (math.isfinite(value) and 0 <= value <= 1e9):
-            raise ValueError(f"{name} must be between 0 and 1e9, not {value!r}")
-    geometry = ViewingGeometry.of(screen_size_mm, screen_distance_mm, space=samples.space)
-    with np.errstate(over="ignore", invalid="ignore"):
-        trace = Trace.of(samples, geometry, gap_ms)
-        velocity = trace.velocity_deg_s(window_ms)
-        if method == "ivt":
-            fixations = ivt.fixation_runs(
-                trace,
-                velocity,
-                threshold_deg_s=velocity_deg_s,
-                merge_ms=merge_ms,
-                merge_deg=merge_deg,
-                min_fixation_ms=min_fixation_ms,
-            )
-            jumping = (velocity > velocity_deg_s) & ~_covered(len(trace), *fixations)
-            saccades = runs(jumping, trace.segment)
-            ends = saccades  # the velocity's window reaches a little further than the jump
-        else:
-            fixations = idt.fixation_runs(trace, dispersion_deg=dispersion_deg, min_fixation_ms=min_fixation_ms)
-            saccades = _between(trace, *fixations)
-            ends = saccades[0] - 1, saccades[1] + 1  # from the fixation before to the one after
-        return Events(
-            fixations=_fixations(trace, *fixations),
-            saccades=_saccades(trace, velocity, *saccades, *ends),
-            blinks=detect_blinks(samples),
-            method=method,
-            geometry=geometry,
-        )
-
-
-def _covered(count: int, firsts: IntArray, lasts: IntArray) -> npt.NDArray[np.bool_]:
-    """Which places lie within a stretch; stretches don't overlap."""
-    change = np.zeros(count + 1, dtype=np.int64)
-    change[firsts] += 1
-    change[lasts + 1] -= 1
-    return np.cumsum(change[:-1]) > 0
-
-
-def _between(trace: Trace, firsts: IntArray, lasts: IntArray) -> tuple[IntArray, IntArray]:
-    """The stretches from one fixation to the next, of one segment, that hold a point."""
-    heads, tails = lasts[:-1] + 1, firsts[1:] - 1
-    if not heads.size:
-        return heads, tails
-    held = (heads <= tails) & (trace.segment[lasts[:-1]] == trace.segment[firsts[1:]])
-    return heads[held], tails[held]
-
-
-def _fixations(trace: Trace, firsts: IntArray, lasts: IntArray) -> tuple[Fixation, ...]:
-    if not firsts.size:
-        return ()
-    # reduceat over [first, last + 1) pairs; every other result belongs to the stretch between two fixations.
-    edges = np.stack([firsts, lasts + 1], axis=1).ravel()
-    edges = edges[:-1] if edges[-1] == len(trace) else edges
-    count = lasts - firsts + 1
-    x = np.add.reduceat(trace.x, edges)[::2] / count
-    y = np.add.reduceat(trace.y, edges)[::2] / count
-    right, below = trace.geometry.direction_deg(trace.x, trace.y)
-    extent = np.zeros(firsts.size)
-    for angle in (right, below):
-        extent += np.maximum.reduceat(angle, edges)[::2] - np.minimum.reduceat(angle, edges)[::2]
-    columns = (trace.t_ns[firsts], trace.t_ns[lasts], x, y, extent)
-    return tuple(Fixation(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
-
-
-def _saccades(
-    trace: Trace, velocity: Float64Array, firsts: IntArray, lasts: IntArray, origins: IntArray, goals: IntArray
-) -> tuple[Saccade, ...]:
-    if not firsts.size:
-        return ()
-    edges = np.stack([firsts, lasts + 1], axis=1).ravel()
-    edges = edges[:-1] if edges[-1] == len(trace) else edges
-    peak = np.fmax.reduceat(velocity, edges)[::2]
-    start_x, start_y, end_x, end_y = trace.x[origins], trace.y[origins], trace.x[goals], trace.y[goals]
-    amplitude = trace.geometry.angle_deg(start_x, start_y, end_x, end_y)
-    columns = (trace.t_ns[firsts], trace.t_ns[lasts], amplitude, peak, start_x, start_y, end_x, end_y)
-    return tuple(Saccade(*row) for row in zip(*(column.tolist() for column in columns), strict=True))
+    stream = EventStream(
+        method,
+        screen_size_mm=screen_size_mm,
+        screen_distance_mm=screen_distance_mm,
+        velocity_deg_s=velocity_deg_s,
+        window_ms=window_ms,
+        gap_ms=gap_ms,
+        merge_ms=merge_ms,
+        merge_deg=merge_deg,
+        min_fixation_ms=min_fixation_ms,
+        dispersion_deg=dispersion_deg,
+        space=samples.space,
+    )
+    stream._push(samples)
+    return stream.finish()

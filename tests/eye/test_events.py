@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emert_edge.eye import Events, GazeSamples, ViewingGeometry, detect_events
+from emert_edge.eye import Events, EventStream, GazeSamples, ViewingGeometry, definitions, detect_events
 from emert_edge.sources import open_gaze
 
 MS = 1_000_000
@@ -187,6 +187,173 @@ def wild_samples(draw: st.DrawFn) -> GazeSamples:
     return GazeSamples(t_ns=np.array(times, dtype=np.int64) * step, **arrays)
 
 
+@st.composite
+def lively_samples(draw: st.DrawFn) -> GazeSamples:
+    """A walk with rests, jumps, gaps, holes in the times, blinks and lids that droop, at some tracker's rate."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count = draw(st.integers(0, 400))
+    step_ms = draw(st.sampled_from([1, 4, 16.6, 33, 100]))
+    steps = np.where(rng.random(count) < 0.02, rng.integers(1, 40, count), 1) * step_ms
+    steps[rng.random(count) < draw(st.sampled_from([0, 0.05]))] = 0
+    t_ns = (np.cumsum(steps) * MS).astype(np.int64)
+    rest = np.cumsum(rng.random(count) < draw(st.sampled_from([0.01, 0.1])))
+    x, y = rng.random((2, count + 1))[:, rest] + rng.normal(0, draw(st.sampled_from([0, 1e-4, 1e-2])), (2, count))
+
+    def lost(share: float, longest: int) -> np.ndarray:
+        hit = np.zeros(count, bool)
+        for start in np.flatnonzero(rng.random(count) < share).tolist():
+            hit[start : start + int(rng.integers(1, longest))] = True
+        return hit
+
+    gone, closed, drooping = lost(0.02, 8), lost(0.02, 60), lost(0.01, 60)
+    arrays = {
+        "x": np.where(gone | closed, np.nan, x),
+        "y": np.where(gone | closed, np.nan, y),
+        "pupil_left": np.where(closed, draw(st.sampled_from([np.nan, 0.0])), 3.0),
+        "openness_left": np.where(drooping, 1.0, rng.normal(9, 1, count)),
+        "openness_right": np.where(drooping | gone, np.nan, rng.normal(9, 1, count)),
+    }
+    left_out = draw(st.sets(st.sampled_from(sorted(arrays))))
+    return GazeSamples(t_ns=t_ns, **{name: array for name, array in arrays.items() if name not in left_out})
+
+
+def pieces(samples: GazeSamples, cuts: list[int]) -> list[GazeSamples]:
+    edges = [0, *sorted(cut % (len(samples) + 1) for cut in cuts), len(samples)]
+    return [samples.part(first, last) for first, last in pairwise(edges)]
+
+
+def streamed(parts: list[GazeSamples], method: str, **settings: object) -> Events:
+    stream = EventStream(method, **settings)  # type: ignore[arg-type]
+    found = [stream.push(part) for part in parts] + [stream.finish()]
+    assert stream.late_samples == 0
+    joined = {kind: sum((getattr(some, kind) for some in found), ()) for kind in ("fixations", "saccades", "blinks")}
+    return Events(**joined, method=method, geometry=stream.geometry)
+
+
+def alike(found: tuple, defined: list) -> None:
+    """The same events; numbers within rounding."""
+    assert [(event.start_ns, event.stop_ns) for event in found] == [
+        (event.start_ns, event.stop_ns) for event in defined
+    ]
+    for event, other in zip(found, defined, strict=True):
+        for name in event.__dataclass_fields__:
+            value, expected = getattr(event, name), getattr(other, name)
+            if isinstance(expected, float):
+                assert value == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True), name
+            else:
+                assert value == expected, name
+
+
+@given(
+    samples=st.one_of(lively_samples(), wild_samples()),
+    method=st.sampled_from(METHODS),
+    gap_ms=st.sampled_from([0, 30, 75, 1000]),
+    merge_ms=st.sampled_from([0, 75, 500]),
+    min_fixation_ms=st.sampled_from([0, 20, 60, 150]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_core_finds_what_the_definitions_find(
+    samples: GazeSamples, method: str, gap_ms: float, merge_ms: float, min_fixation_ms: float
+) -> None:
+    geometry = ViewingGeometry.of()
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = definitions.trace(samples, geometry, gap_ms=gap_ms)
+        if method == "ivt":
+            chosen = {"merge_ms": merge_ms, "merge_deg": 2.0, "min_fixation_ms": min_fixation_ms}
+            fixations, saccades = definitions.ivt(points, **chosen)  # type: ignore[arg-type]
+        else:
+            chosen = {"min_fixation_ms": min_fixation_ms}
+            fixations, saccades = definitions.idt(points, **chosen)  # type: ignore[arg-type]
+    found = detect_events(samples, method, gap_ms=gap_ms, **chosen)  # type: ignore[arg-type]
+    alike(found.fixations, fixations)
+    alike(found.saccades, saccades)
+    alike(found.blinks, definitions.blinks(samples))
+
+
+@given(samples=lively_samples(), method=st.sampled_from(METHODS), cuts=st.lists(st.integers(0, 2**20), max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_a_stream_has_the_events_of_the_whole_however_it_is_cut(
+    samples: GazeSamples, method: str, cuts: list[int]
+) -> None:
+    assert streamed(pieces(samples, cuts), method) == detect_events(samples, method)
+
+
+RECORDINGS = (
+    "tobii_prolab_ivt/I-VT-normal Data export_short.tsv",
+    "tobii_studio_d2lab/data.tsv",
+    "pupil_core_export",
+    "neon_native_demo",
+    "eyelink_asc_pymovements/eyelink_monocular_example.asc",
+    "eyelink_asc_pymovements/eyelink_monocular_no_dummy_example.asc",
+    "eyelink_asc_pymovements/eyelink_binocular_example.asc",
+    "eyelink_asc_pymovements/eyelink_monocular_2khz_example.asc",
+    "eyelink_asc_pymovements/raccoons.asc",
+)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_streams_of_real_recordings_have_the_events_of_the_whole(shared_data: Path, name: str) -> None:
+    if not (shared_data / name).exists():
+        pytest.skip(f"no real data here: {shared_data / name} is absent")
+    samples = open_gaze(shared_data / name).samples.sorted()
+    rng = np.random.default_rng(0)
+    for method in METHODS:
+        whole = detect_events(samples, method)
+        for size in (1, 7, 300):  # the mean size of a piece
+            few = samples if size > 1 else samples.part(0, 5000)
+            cuts = np.cumsum(rng.poisson(size, len(few) // size + 1)).tolist()
+            expected = whole if size > 1 else detect_events(few, method)
+            assert streamed(pieces(few, [cut for cut in cuts if cut < len(few)]), method, space=few.space) == expected
+
+
+def test_a_stream_gives_an_event_when_it_is_certain_and_keeps_nothing_of_it() -> None:
+    samples, rests = scene(noise_deg=0.01)
+    stream = EventStream(screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM)
+    seen: list[tuple[float, float]] = []
+    for part in pieces(samples, list(range(0, len(samples), 5))):
+        seen += [(fixation.stop_ns / MS, int(part.t_ns[-1]) / MS) for fixation in stream.push(part).fixations]
+    # The mean of the next fixation decides whether the two merge: one is certain when the next has ended.
+    assert len(seen) == len(rests) - 2
+    for (_, told_ms), (_, next_stop_ms) in zip(seen, rests[1:], strict=False):
+        assert abs(told_ms - next_stop_ms) <= 20 + 10  # the velocity's window, a piece
+    assert len(stream.finish().fixations) == 2
+    assert stream.finish() == Events(method="ivt", geometry=stream.geometry)
+    assert streamed([samples], "ivt") == detect_events(samples)
+    # after the end another stream may begin, with earlier times
+    again = stream.push(samples).fixations + stream.finish().fixations
+    assert again == detect_events(samples, screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM).fixations
+
+
+def test_late_samples_are_counted_and_left_out() -> None:
+    samples, _ = scene()
+    stream = EventStream()
+    found = [
+        stream.push(samples.part(0, 300)),
+        stream.push(samples.part(290, 310)),
+        stream.push(samples.part(310, 600)),
+    ]
+    found.append(stream.finish())
+    assert stream.late_samples == 9  # the tenth has the newest one's time
+    assert sum((some.saccades for some in found), ()) == detect_events(samples).saccades
+
+
+def test_usual_openness_follows_the_eyes_and_needs_no_whole_recording() -> None:
+    # Eyes half as open from the twentieth second on: a droop is one to a third of what they are then.
+    t = np.arange(40 * 100) * 10 * MS
+    openness = np.where(t < 20_000 * MS, 10.0, 4.0)
+    openness[3500:3512] = 1.1
+    blinks = detect_events(GazeSamples(t_ns=t, openness_left=openness)).blinks
+    assert [(blink.start_ns, blink.stop_ns) for blink in blinks] == [(35_000 * MS, 35_110 * MS)]
+    openness[:] = 10.0
+    openness[50:62] = 1.0  # before two seconds have been measured
+    samples = GazeSamples(t_ns=t, openness_left=openness)
+    stream = EventStream()
+    assert stream.push(samples.part(0, 200)).blinks == ()
+    assert len(stream.push(samples.part(200, 201)).blinks) == 1
+    brief = detect_events(samples.part(0, 100)).blinks
+    assert len(brief) == 1
+
+
 def orderly(events: Events, samples: GazeSamples) -> None:
     times = set(samples.t_ns.tolist())
     for kind in (events.fixations, events.saccades, events.blinks):
@@ -248,6 +415,10 @@ def test_wrong_arguments_are_named(arguments: dict, error: type[Exception], name
         detect_events(GazeSamples(t_ns=[0, 1]), **arguments)
     with pytest.raises(TypeError, match="samples"):
         detect_events(np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(error, match=named):
+        EventStream(**arguments)
+    with pytest.raises(TypeError, match="samples"):
+        EventStream().push(np.zeros(3))  # type: ignore[arg-type]
 
 
 def test_our_ivt_agrees_with_tobiis_own_on_its_recording(shared_data: Path, record_property: object) -> None:
