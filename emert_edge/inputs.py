@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from emert_edge.errors import SourceError
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.sources import FrameSource, GazeSource, open_frames, open_gaze
+from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
 
 __all__ = ["Align", "FrameInput", "GazeInput", "Inputs", "Space", "gaze_offset_ns", "gaze_pieces", "open_inputs"]
 
@@ -129,11 +130,7 @@ def _open_gaze_source(gaze: GazeInput) -> GazeSource:
     if isinstance(gaze, Path):
         return open_gaze(gaze)
     if isinstance(gaze, str):
-        if gaze.startswith("lsl:"):
-            raise SourceError(
-                f"{gaze}: eye trackers on LSL cannot be read by this version; give a recording or a GazeSource"
-            )
-        return open_gaze(gaze)
+        return open_live_gaze(gaze) if is_live_gaze(gaze) else open_gaze(gaze)
     if not hasattr(gaze, "chunks"):
         raise TypeError(f"gaze must be a path, GazeSamples or a GazeSource, not {type(gaze).__name__}")
     return gaze

@@ -19,7 +19,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from emert_edge.errors import QueueOverflow, SourceError
+from emert_edge.errors import GazeFormatError, QueueOverflow, SourceError
 from emert_edge.estimate import Estimate
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.inputs import Inputs, gaze_pieces
@@ -161,7 +161,7 @@ def _capture_gaze(source: GazeSource, queue: _Queue[GazeSamples], pace: _Pace, s
                     sequence += 1
             return
         except SourceError as error:  # noqa: PERF203 (a lost tracker is rare)
-            if not source.live:
+            if not source.live or isinstance(error, GazeFormatError):  # what it sends will not become readable
                 raise
             _LOG.warning("%s was lost and is tried again: %s", source.name, error)
             shared.stopped.wait(RECONNECT_S)

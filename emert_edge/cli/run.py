@@ -27,7 +27,10 @@ def run(
         str | None,
         typer.Option("--face", help="Video, GIF, folder of images, camera:N, rtsp://… or gst:PIPELINE."),
     ] = None,
-    gaze: Annotated[str | None, typer.Option("--gaze", help="Gaze recording: a file or an export's folder.")] = None,
+    gaze: Annotated[
+        str | None,
+        typer.Option("--gaze", help="Gaze recording (a file or an export's folder), or a live tracker: lsl:…"),
+    ] = None,
     scene: Annotated[str | None, typer.Option("--scene", help="What the person saw; as --face.")] = None,
     session: Annotated[str | None, typer.Option("--session", hidden=True)] = None,
     bundle: Bundle = None,
@@ -69,16 +72,19 @@ def run(
     """Estimate a recording or a live stream and write one JSON line an estimate."""
     from emert_edge.recognizer import Recognizer
     from emert_edge.sources import open_frames, open_gaze
+    from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
 
     if face is None and gaze is None and session is None:
         raise typer.BadParameter("give --face, --gaze or both (or --session)")
     refuse_to_replace(jsonl, face, gaze, scene, session, gaze_columns)
     faces = None if face is None else open_frames(face, fps=fps)
     scenes = None if scene is None else open_frames(scene, fps=fps)
-    streamed = live or any(source is not None and source.live for source in (faces, scenes))
-    samples: Any = gaze
-    if gaze is not None and not gaze.startswith("lsl:"):
+    samples: Any = None
+    if gaze is not None and is_live_gaze(gaze):
+        samples = open_live_gaze(gaze)
+    elif gaze is not None:
         samples = open_gaze(gaze, gaze_format, columns=_columns(gaze_columns))
+    streamed = live or any(source is not None and source.live for source in (faces, samples, scenes))
     if duration is not None and not streamed:
         raise typer.BadParameter("--duration ends a live run; a recording ends by itself (--live plays one as if live)")
     options: dict[str, Any] = {

@@ -310,6 +310,20 @@ class GazeSamples:
         moved = np.asarray(_frozen(self.t_ns + np.int64(offset_ns if len(self) else 0)))
         return self._like(moved, {name: getattr(self, name) for name in ARRAY_NAMES})
 
+    def in_clock(self, clock: str, offset_ns: int) -> GazeSamples:
+        """The same samples in another clock's domain, every time later by `offset_ns`.
+
+        Raises
+        ------
+        ValueError
+            As `shifted` does.
+        """
+        moved = self.shifted(offset_ns)
+        arrays = {name: getattr(self, name) for name in ARRAY_NAMES}
+        made = object.__new__(GazeSamples)
+        made._set(moved.t_ns, arrays, self.pupil_unit, self.space, self.size_px, clock)
+        return made
+
     def sorted(self) -> GazeSamples:
         """The same samples by rising time; samples of one time keep their order."""
         if self.rising:

@@ -1,7 +1,8 @@
 """What the channels of a gaze stream are, from their descriptions, whatever words a vendor's app describes them with.
 
 A channel's `type` and `eye` come first, as the Gaze meta-data of XDF names them (ScreenX, ScreenY, Diameter …; left,
-right, both). Where they say nothing, its label does, by the names that vendors' apps use.
+right, both). Where they say nothing, its label does, by the names that vendors' apps use. Recorded streams (XDF) and
+live ones (LSL) carry the same description.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import numpy.typing as npt
 
 from emert_edge.eye.samples import GazeSamples
 
-__all__ = ["Channel", "GazeChannels"]
+__all__ = ["Channel", "GazeChannels", "is_gaze_type", "stream_name", "stream_number"]
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -51,6 +53,9 @@ _TYPES = {
 _PIXELS = ("px", "pixel", "pixels", "pix")
 _FRACTIONS = ("normalized", "normalised", "norm", "fraction", "percent", "relative", "unitless", "none", "")
 _MILLIMETRES = ("mm", "millimeter", "millimetre", "millimeters", "millimetres")
+_GAZE_TYPES = ("gaze", "eyetracking", "eyetracker", "eyegaze", "eye", "et", "eyedata")
+_SIDES = {"width": r"width|(^|_|resolution)x$|horizontal", "height": r"height|(^|_|resolution)y$|vertical"}
+_GLASSES = {"invisible": (1088, 1080), "neon": (1600, 1200)}  # pixels of their scene cameras
 _NOT_SEEN = -32768.0  # EyeLink's word for a missing value
 _LARGEST_FRACTION = 4.0
 
@@ -116,6 +121,20 @@ class GazeChannels:
     name: str = ""
     size_px: tuple[int, int] | None = None
     places: dict[str, int] = field(init=False, default_factory=dict)
+    _codes: set[int] = field(init=False, default_factory=set)  # flags that were seen to be codes
+    _pixels: bool | None = field(init=False, default=None)  # whether points without a unit are in pixels
+
+    @classmethod
+    def of(cls, info: Element) -> GazeChannels | None:
+        """The channels of a stream that its `info` element describes; None unless they make points of gaze."""
+        told_of = info.iterfind("desc/channels/channel")
+        described = [Channel.of({child.tag: child.text for child in channel}) for channel in told_of]
+        if not described or len(described) != stream_number(info.findtext("channel_count")):
+            return None
+        if info.findtext("channel_format") == "string":
+            return None
+        channels = cls(described, stream_name(info), _screen(info))
+        return channels if channels.has_gaze else None
 
     def __post_init__(self) -> None:
         def rank(place: int) -> tuple[bool, bool]:
@@ -145,6 +164,9 @@ class GazeChannels:
     def samples(self, t_ns: npt.NDArray[np.int64], values: Float64Array, clock: str) -> GazeSamples:
         """Samples of these channels' values.
 
+        Of a stream that comes in pieces, what the values of one have told (whether points without a unit are pixels,
+        whether a validity is Tobii's old code) holds for those that follow.
+
         Parameters
         ----------
         t_ns : ndarray, shape (n,), int64
@@ -171,7 +193,7 @@ class GazeChannels:
             column[column == _NOT_SEEN] = np.nan
             flag = self.places.get(f"{eye} {'pupil_valid' if what == 'pupil' else 'valid'}".strip())
             if flag is not None and what != "openness":
-                column[~_holds(values[:, flag])] = np.nan
+                column[~self._holds(values[:, flag], flag)] = np.nan
             if what in ("x", "y"):
                 if size is not None and self._in_pixels(channel, values):
                     column /= size["xy".index(what)]
@@ -205,20 +227,23 @@ class GazeChannels:
         if channel.unit:
             return channel.unit.lower() not in _FRACTIONS
         # Nothing said: half of the points beyond some screens are no fractions.
-        held = np.abs(values[:, list(self._points())].astype(np.float64))
-        held = held[np.isfinite(held) & (held != -_NOT_SEEN)]
-        return bool(held.size) and float(np.median(held)) > _LARGEST_FRACTION
+        if self._pixels is None:
+            held = np.abs(values[:, list(self._points())].astype(np.float64))
+            held = held[np.isfinite(held) & (held != -_NOT_SEEN)]
+            if held.size:
+                self._pixels = float(np.median(held)) > _LARGEST_FRACTION
+        return bool(self._pixels)
+
+    def _holds(self, flag: Float64Array, place: int) -> npt.NDArray[np.bool_]:
+        """Where a flag (0, 1), a confidence (0 to 1) or Tobii's old code (from 0, the best, to 4) says yes."""
+        if np.nanmax(flag, initial=0.0) > 1:
+            self._codes.add(place)
+        return np.asarray(flag < 2) if place in self._codes else np.asarray(flag > 0)
 
     def _size(self, values: Float64Array) -> tuple[int, int] | None:
         size = self.size_px
         if size is None and self.scene:
-            size = (
-                (1088, 1080)
-                if "invisible" in self.name.lower()
-                else (1600, 1200)
-                if "neon" in self.name.lower()
-                else None
-            )
+            size = next((held for word, held in _GLASSES.items() if word in self.name.lower()), None)
         if size is None and any(self._in_pixels(self.channels[place], values) for place in self._points()):
             raise ValueError("points are in pixels, and the stream does not say of how many")
         return size
@@ -233,14 +258,34 @@ class GazeChannels:
         return "au"
 
 
-def _glasses(name: str) -> tuple[int, int] | None:
-    """The scene camera's pixels of the glasses that a stream is named after."""
-    for word, size in (("invisible", (1088, 1080)), ("neon", (1600, 1200))):
-        if word in name.lower():
-            return size
-    return None
+def is_gaze_type(info: Element) -> bool:
+    """Whether a stream's type says that it is gaze."""
+    return re.sub(r"[^a-z]", "", (info.findtext("type") or "").lower()) in _GAZE_TYPES
 
 
-def _holds(flag: Float64Array) -> npt.NDArray[np.bool_]:
-    """Where a flag (0, 1), a confidence (from 0 to 1) or Tobii's old code (from 0, the best, to 4) says yes."""
-    return np.asarray(flag < 2) if np.nanmax(flag, initial=0.0) > 1 else np.asarray(flag > 0)
+def stream_name(info: Element) -> str:
+    """A stream's name, "?" where it has none."""
+    return info.findtext("name") or "?"
+
+
+def stream_number(text: str | None) -> float:
+    """A number of a description; 0 for anything else."""
+    try:
+        value = float(text or 0)
+    except ValueError:
+        return 0.0
+    return value if 0 <= value < 1e9 else 0.0
+
+
+def _screen(info: Element) -> tuple[int, int] | None:
+    """The screen's pixels, where some part of the description says them."""
+    found: dict[str, int] = {}
+    for parent in info.iter():
+        for child in parent:
+            words = f"{parent.tag} {child.tag}".lower()
+            if not re.search(r"screen|display|resolution|monitor", words) or re.search(r"mm|cm|meter|phys", words):
+                continue
+            for side, pattern in _SIDES.items():
+                if re.search(pattern, child.tag.lower()) and 100 <= stream_number(child.text) < 100_000:
+                    found.setdefault(side, round(stream_number(child.text)))
+    return (found["width"], found["height"]) if len(found) == 2 else None

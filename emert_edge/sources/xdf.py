@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +20,7 @@ import numpy as np
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.sources.delimited_text import listed
-from emert_edge.sources.gaze_channels import Channel, GazeChannels
+from emert_edge.sources.gaze_channels import GazeChannels, is_gaze_type, stream_name, stream_number
 from emert_edge.sources.gaze_recording import GazeRecording, measured, require_plausible_rate
 from emert_edge.sources.text_lines import opened
 
@@ -32,8 +31,6 @@ TITLE = "an XDF recording"
 
 _MAGIC = b"XDF:"
 _HEADER, _STREAM, _SAMPLES, _OFFSET, _BOUNDARY, _FOOTER = range(1, 7)
-_GAZE_TYPES = ("gaze", "eyetracking", "eyetracker", "eyegaze", "eye", "et", "eyedata")
-_SIDES = {"width": r"width|(^|_|resolution)x$|horizontal", "height": r"height|(^|_|resolution)y$|vertical"}
 _LENGTHS = {1: "<B", 4: "<I", 8: "<Q"}
 
 
@@ -68,7 +65,7 @@ def read(path: Path, name: str) -> GazeRecording:
     except ValueError as error:
         raise GazeFormatError(f"{where}: {error}") from None
     require_plausible_rate(samples, "s", where)
-    rate = _number(info.findtext("nominal_srate"))
+    rate = stream_number(info.findtext("nominal_srate"))
     metadata = {
         "device": info.findtext("desc/acquisition/model") or info.findtext("desc/manufacturer") or channels.name,
         "rate_hz_stated": rate or None,
@@ -82,7 +79,7 @@ def read(path: Path, name: str) -> GazeRecording:
         "unused_channels": [
             channel.label for place, channel in enumerate(channels.channels) if place not in channels.places.values()
         ],
-        "other_streams": [_name(other) for number, other in streams.items() if number != chosen],
+        "other_streams": [stream_name(other) for number, other in streams.items() if number != chosen],
         "clock_offsets": len(loaded.get("clock_times", ())),
         "rows_skipped": {},
     }
@@ -138,59 +135,21 @@ def _require_samples(path: Path, at: int, head: bytes, length: int, stream: Elem
         raise GazeFormatError(f"{path}, byte {at}: samples of a stream without a header; the file is damaged")
     size = head[0] if head else 0
     count = struct.unpack(_LENGTHS[size], head[1 : 1 + size])[0] if size in _LENGTHS and len(head) > size else None
-    if count is None or count * (1 + (_number(stream.findtext("channel_count")) or 1)) > length - 1 - size:
+    if count is None or count * (1 + (stream_number(stream.findtext("channel_count")) or 1)) > length - 1 - size:
         raise GazeFormatError(f"{path}, byte {at}: a chunk of samples that does not hold as many as it says")
 
 
 def _gaze(path: Path, streams: dict[int, ElementTree.Element]) -> tuple[int, GazeChannels]:
     """The stream of gaze, and what its channels are."""
-    made = {}
-    for number, info in streams.items():
-        told_of = info.iterfind("desc/channels/channel")
-        described = [Channel.of({child.tag: child.text for child in channel}) for channel in told_of]
-        count = _number(info.findtext("channel_count"))
-        if described and len(described) == count and info.findtext("channel_format") != "string":
-            channels = GazeChannels(described, _name(info), _screen(info))
-            if channels.has_gaze:
-                made[number] = channels
-    told = [number for number in made if _kind(streams[number]) in _GAZE_TYPES] or list(made)
+    made = {number: channels for number, info in streams.items() if (channels := GazeChannels.of(info)) is not None}
+    told = [number for number in made if is_gaze_type(streams[number])] or list(made)
     if not told:
-        held = [f"{_name(info)} ({info.findtext('type')})" for info in streams.values()]
+        held = [f"{stream_name(info)} ({info.findtext('type')})" for info in streams.values()]
         raise GazeFormatError(f"{path}: no stream's channels make points of gaze; there are {listed(held) or 'none'}")
     if len(told) > 1:
         names = listed([made[number].name for number in told])
         raise GazeFormatError(f"{path}: several streams of gaze ({names}); keep one of them in the file")
     return told[0], made[told[0]]
-
-
-def _kind(info: ElementTree.Element) -> str:
-    return re.sub(r"[^a-z]", "", (info.findtext("type") or "").lower())
-
-
-def _name(info: ElementTree.Element) -> str:
-    return info.findtext("name") or "?"
-
-
-def _number(text: str | None) -> float:
-    try:
-        value = float(text or 0)
-    except ValueError:
-        return 0.0
-    return value if 0 <= value < 1e9 else 0.0
-
-
-def _screen(info: ElementTree.Element) -> tuple[int, int] | None:
-    """The screen's pixels, where some part of the description says them."""
-    found: dict[str, int] = {}
-    for parent in info.iter():
-        for child in parent:
-            words = f"{parent.tag} {child.tag}".lower()
-            if not re.search(r"screen|display|resolution|monitor", words) or re.search(r"mm|cm|meter|phys", words):
-                continue
-            for side, pattern in _SIDES.items():
-                if re.search(pattern, child.tag.lower()) and 100 <= _number(child.text) < 100_000:
-                    found.setdefault(side, round(_number(child.text)))
-    return (found["width"], found["height"]) if len(found) == 2 else None
 
 
 class _Complaints(logging.Handler):
