@@ -11,10 +11,21 @@ from typing import Literal, TypeAlias
 
 from emert_edge.errors import SourceError
 from emert_edge.eye.samples import GazeSamples
+from emert_edge.recording import is_mcap
 from emert_edge.sources import FrameSource, GazeSource, open_frames, open_gaze
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
 
-__all__ = ["Align", "FrameInput", "GazeInput", "Inputs", "Space", "gaze_offset_ns", "gaze_pieces", "open_inputs"]
+__all__ = [
+    "Align",
+    "FrameInput",
+    "GazeInput",
+    "Inputs",
+    "Space",
+    "gaze_offset_ns",
+    "gaze_pieces",
+    "is_recording",
+    "open_inputs",
+]
 
 FrameInput: TypeAlias = "str | Path | int | FrameSource"
 GazeInput: TypeAlias = "str | Path | GazeSamples | GazeSource"
@@ -82,6 +93,21 @@ class Inputs:
             raise ValueError(f"align='clock' needs one clock domain; here are {listed}: use align='start'")
 
 
+def is_recording(path: str | Path) -> bool:
+    """Whether a file is an MCAP recording, by how it begins.
+
+    Raises
+    ------
+    SourceError
+        There is no such file, or it may not be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return is_mcap(file.read(16))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}; check the path") from None
+
+
 def open_inputs(
     face: FrameInput | None,
     gaze: GazeInput | None,
@@ -106,7 +132,11 @@ def open_inputs(
     if scene_space not in ("scene", "screen"):
         raise ValueError(f"scene_space must be 'scene' or 'screen', not {scene_space!r}")
     if recorded is not None:
-        raise SourceError(f"{recorded}: session files (MCAP, XDF) cannot be read by this version; give face and gaze")
+        if is_recording(recorded):
+            raise SourceError(f"{recorded}: a recorded session is replayed by run(session=…), not live")
+        if gaze is not None:
+            raise ValueError(f"{recorded} is a session with gaze of its own: give no other gaze beside it")
+        gaze = Path(recorded)
     if face is None and gaze is None:
         raise ValueError("nothing to estimate from: give face, gaze or both")
     inputs = Inputs(None, None, None, scene_space)

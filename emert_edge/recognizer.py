@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ from emert_edge.errors import BundleIncompatible, EngineError
 from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
 from emert_edge.eye.features import FEATURE_NAMES
 from emert_edge.face import open_detector, whole_affine
-from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, open_inputs
+from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, is_recording, open_inputs
 from emert_edge.kernels import crop_normalize_into, instruction_set
 from emert_edge.live import LiveEstimates, Policy, check_policy
-from emert_edge.replay import replay_estimates
+from emert_edge.recording import Recorder, Recording
+from emert_edge.replay import replay_estimates, replay_recording
 from emert_edge.session import EyeTokens, Session, Token, Window, plane_order
 
 __all__ = ["Recognizer", "write_whole_faces"]
@@ -172,7 +174,14 @@ class Recognizer:
 
     # -- streaming ----------------------------------------------------------------------------------------------------
 
-    def session(self, *, stride_s: float | None = None, clock: str = "monotonic") -> Session:
+    def session(
+        self,
+        *,
+        stride_s: float | None = None,
+        clock: str = "monotonic",
+        record: str | Path | None = None,
+        record_frames: bool = False,
+    ) -> Session:
         """Make a session: one person's stream.
 
         Parameters
@@ -181,9 +190,33 @@ class Recognizer:
             Seconds between estimates, a multiple of the bundle's eye token; the bundle's own when None.
         clock
             Name of the clock domain that the session's times are in.
+        record
+            An MCAP file to write the session down in, which must not exist yet: gaze, clocks, the model's tokens and
+            the estimates. `run(session=…)` replays it, bit for bit.
+        record_frames
+            Whether the recording keeps the pictures, too. Without them nobody's face is in the file.
+
+        Raises
+        ------
+        FileExistsError
+            There is a file by the recording's name.
         """
         self._open_engines()
-        return Session(self, stride_s=stride_s, clock=clock)
+        if record is None:
+            return Session(self, stride_s=stride_s, clock=clock)
+        facts = {
+            "bundle": self._bundle.manifest.identity,
+            "bundle_sha256": _digest(self._bundle.manifest),
+            "device": self._device,
+            "precision": self._precision,
+            "detector": self._detector.name,
+        }
+        recorder = Recorder(record, frames=record_frames, facts=facts)
+        try:
+            return Session(self, stride_s=stride_s, clock=clock, journal=recorder)
+        except BaseException:
+            recorder.discard()
+            raise
 
     def step(self, sessions: Sequence[Session]) -> list[list[Estimate]]:
         """Take what is due from many sessions in common batches.
@@ -223,8 +256,12 @@ class Recognizer:
                         break
                 if not batch:
                     return results
+                taken: dict[int, list[Estimate]] = {index: [] for index, _ in batch}
                 for index, estimate in self._run_head(engines.head, batch):
-                    results[index].append(estimate)
+                    taken[index].append(estimate)
+                for index, estimates in taken.items():
+                    results[index] += estimates
+                    sessions[index]._settle(estimates)
 
     def _open_window(self, session: Session, t_ns: int, row: int) -> Window:
         inputs = self._open_engines().head.inputs
@@ -262,6 +299,8 @@ class Recognizer:
         align: Align = "start",
         scene_space: Space = "scene",
         stride_s: float | None = None,
+        record: str | Path | None = None,
+        record_frames: bool = False,
     ) -> Iterator[Estimate]:
         """Estimate a recording: every frame is offered, and the same input gives the same bytes.
 
@@ -272,7 +311,8 @@ class Recognizer:
         gaze
             A gaze recording's file or folder, a `GazeRecording`, or `GazeSamples`.
         session
-            A recorded session in one file.
+            A recorded session in one file: an MCAP file that `record` wrote, which holds all its streams and is
+            replayed as it ran; or an XDF file, whose gaze is taken and beside which `face` and `scene` may be given.
         gaze_offset_ms
             Added to the gaze's times after alignment.
         align
@@ -282,6 +322,8 @@ class Recognizer:
             "scene" for a head-worn scene camera, "screen" for a recording of the screen.
         stride_s
             Seconds between estimates; the bundle's own when None.
+        record, record_frames
+            Write the session down, as `session` does.
 
         Yields
         ------
@@ -295,9 +337,32 @@ class Recognizer:
             Nothing to estimate was given, or clock domains differ.
         """
         offset_ns = gaze_offset_ns(gaze_offset_ms)
-        stream = self.session(stride_s=stride_s, clock="recording")
+        if session is not None and is_recording(session):
+            if (face, gaze, scene, offset_ns, record) != (None, None, None, 0, None):
+                raise ValueError(f"{session} holds all streams of a session: nothing else can be given beside it")
+            return self._replayed(Recording(session), stride_s)
         inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=False)
+        try:
+            stream = self.session(stride_s=stride_s, clock="recording", record=record, record_frames=record_frames)
+        except BaseException:
+            inputs.close()
+            raise
         return replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
+
+    def _replayed(self, recording: Recording, stride_s: float | None) -> Iterator[Estimate]:
+        facts = recording.facts
+        own = facts.get("bundle_sha256") == _digest(self._bundle.manifest)
+        stride = facts.get("stride_ns") or None
+        recorded_s = None if stride is None else int(stride) / 1e9
+        exact = own and stride_s in (None, recorded_s)
+        if not (exact or recording.frames_kept):
+            told = f"of the bundle {facts.get('bundle')}" if not own else "with another stride"
+            raise BundleIncompatible(
+                f"{recording.path}: a session {told}, whose frames were not kept: only what the model made of them is "
+                "there. Replay it as it ran, or record with frames (--frames)"
+            )
+        stream = self.session(stride_s=recorded_s if exact else stride_s, clock=facts.get("clock") or "recording")
+        return replay_recording(stream, recording, exact=exact)
 
     def live(
         self,
@@ -312,6 +377,8 @@ class Recognizer:
         stride_s: float | None = None,
         policy: Policy = "latest",
         max_queue: int = 8,
+        record: str | Path | None = None,
+        record_frames: bool = False,
     ) -> LiveEstimates:
         """Estimate live streams: each source is read by a thread of its own.
 
@@ -325,6 +392,8 @@ class Recognizer:
             "error" raises `QueueOverflow` here.
         max_queue
             Frames that may wait.
+        record, record_frames
+            Write the session down, as `session` does.
 
         Raises
         ------
@@ -335,8 +404,12 @@ class Recognizer:
         """
         offset_ns = gaze_offset_ns(gaze_offset_ms)
         check_policy(policy, max_queue)
-        stream = self.session(stride_s=stride_s, clock="monotonic")
         inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=True)
+        try:
+            stream = self.session(stride_s=stride_s, clock="monotonic", record=record, record_frames=record_frames)
+        except BaseException:
+            inputs.close()
+            raise
         return LiveEstimates(
             stream,
             inputs,
@@ -440,6 +513,11 @@ def write_whole_faces(
     order = plane_order(color, spec.color)
     for row, image in zip(rows, images, strict=False):
         crop_normalize_into(row, image, whole_affine(image.shape[:2], spec.size), spec.mean, spec.std, color=order)
+
+
+def _digest(manifest: Manifest) -> str:
+    """What tells one bundle's manifest, and with it the bundle's files, from every other."""
+    return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
 
 
 def _refuse_fixation(token: Token, write: Callable[[FloatArray], None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
@@ -29,6 +29,7 @@ from emert_edge.eye.samples import GazeSamples
 from emert_edge.face.crop import crop_affine
 from emert_edge.face.detection import require_frame
 from emert_edge.face.tracking import FaceTracker
+from emert_edge.journal import Journal
 from emert_edge.kernels import Color, crop_normalize_into, fuse_gaze_frame_into
 from emert_edge.window import FrameCells, GazeStore, Grid, HeldFrame
 
@@ -77,6 +78,14 @@ class Window:
     dropped_frames: int
     late_samples: int
     synchronised: bool
+
+
+@dataclass(slots=True)
+class _Replayed:
+    """What a replay holds ready: how many windows may be taken, and tokens where frames were not kept."""
+
+    tokens: dict[int, tuple[Token, Token]] | None
+    windows: int = 0
 
 
 class EyeTokens:
@@ -144,7 +153,14 @@ class Session:
     and `Recognizer.step` belong to one.
     """
 
-    def __init__(self, recognizer: Recognizer, *, stride_s: float | None = None, clock: str = "monotonic") -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        *,
+        stride_s: float | None = None,
+        clock: str = "monotonic",
+        journal: Journal | None = None,
+    ) -> None:
         if not isinstance(clock, str) or not clock:
             raise TypeError("clock must be the name of a clock domain")
         self._recognizer = recognizer
@@ -155,7 +171,11 @@ class Session:
         self._closed = False
         self._tracker = FaceTracker(recognizer._detector)
         self._map = np.zeros(self._manifest.fixation.size, np.float32) if self._manifest.fixation is not None else None
+        self._journal = journal
+        self._replayed: _Replayed | None = None
         self._clear()
+        if journal is not None:
+            journal.started(clock, self._stride_ns)
 
     def _clear(self) -> None:
         window = self._manifest.window
@@ -240,33 +260,37 @@ class Session:
             raise TypeError(f"samples must be GazeSamples, not {type(samples).__name__}")
         with self._lock:
             self._require_open()
-            if not len(samples):
-                return
-            self._check_space("gaze", samples.space)
-            if samples.pupil_unit is not None and self._pupil_unit not in (None, samples.pupil_unit):
-                raise ValueError(
-                    f"samples: pupil_unit changed from {self._pupil_unit!r} to {samples.pupil_unit!r}; "
-                    "one session takes one unit: reset() begins anew"
-                )
-            offset = self._clocks.offset(samples.clock)
-            times = samples.t_ns if not offset else samples.t_ns + np.int64(offset)
-            first, last = int(times.min()), int(times.max())
-            if offset is None and self._leaps(first, last):
-                # Times of an unknown clock that cannot be meant: the face goes on alone, and the estimates say why.
-                now = max(self._newest.values())
-                self._note_unsynchronised(now, now)
-                self._late += len(samples)
-                return
-            self._arrive("gaze", first, last)
-            self._space["gaze"] = samples.space or self._space.get("gaze", "")
-            self._pupil_unit = samples.pupil_unit or self._pupil_unit
-            if offset is None:
-                self._note_unsynchronised(first, last)
-            keep: slice | npt.NDArray[np.bool_] = slice(None)
-            if self._last_ns is not None and first <= self._last_ns:
-                keep = times > self._last_ns
-                self._late += len(times) - int(np.count_nonzero(keep))
-            self._gaze.append(times[keep], samples, keep)
+            if len(samples):
+                self._take_gaze(samples)
+                if self._journal is not None:
+                    self._journal.gaze(samples)
+
+    def _take_gaze(self, samples: GazeSamples) -> None:
+        self._check_space("gaze", samples.space)
+        if samples.pupil_unit is not None and self._pupil_unit not in (None, samples.pupil_unit):
+            raise ValueError(
+                f"samples: pupil_unit changed from {self._pupil_unit!r} to {samples.pupil_unit!r}; "
+                "one session takes one unit: reset() begins anew"
+            )
+        offset = self._clocks.offset(samples.clock)
+        times = samples.t_ns if not offset else samples.t_ns + np.int64(offset)
+        first, last = int(times.min()), int(times.max())
+        if offset is None and self._leaps(first, last):
+            # Times of an unknown clock that cannot be meant: the face goes on alone, and the estimates say why.
+            now = max(self._newest.values())
+            self._note_unsynchronised(now, now)
+            self._late += len(samples)
+            return
+        self._arrive("gaze", first, last)
+        self._space["gaze"] = samples.space or self._space.get("gaze", "")
+        self._pupil_unit = samples.pupil_unit or self._pupil_unit
+        if offset is None:
+            self._note_unsynchronised(first, last)
+        keep: slice | npt.NDArray[np.bool_] = slice(None)
+        if self._last_ns is not None and first <= self._last_ns:
+            keep = times > self._last_ns
+            self._late += len(times) - int(np.count_nonzero(keep))
+        self._gaze.append(times[keep], samples, keep)
 
     def _push_frame(
         self,
@@ -282,20 +306,28 @@ class Session:
             raise ValueError(f"color must be 'bgr' or 'rgb', not {color!r}")
         with self._lock:
             self._require_open()
-            self._check_space("scene", space)
-            grid = self._arrive(stream, t_ns, t_ns)
-            if space is not None:
-                self._space["scene"] = space
-            if self._last_ns is not None and t_ns <= self._last_ns:
-                self._late += 1
-                return
-            if stream == "scene" and self._manifest.fixation is None:
-                return
-            if sum(cells.held_bytes for cells in self._cells.values()) + frame.nbytes > MAX_WAITING_BYTES:
-                raise QueueOverflow(
-                    f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
-                )
-            self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
+            self._take_frame(stream, frame, t_ns, color, space)
+            if self._journal is not None:
+                self._journal.frame(stream, frame, t_ns, color, space)
+
+    def _take_frame(
+        self, stream: str, frame: npt.NDArray[np.uint8] | None, t_ns: int, color: str, space: str | None
+    ) -> None:
+        """Note that a frame came, and keep it; of a recording that kept none there is only its time."""
+        self._check_space("scene", space)
+        grid = self._arrive(stream, t_ns, t_ns)
+        if space is not None:
+            self._space["scene"] = space
+        if self._last_ns is not None and t_ns <= self._last_ns:
+            self._late += 1
+            return
+        if frame is None or (stream == "scene" and self._manifest.fixation is None):
+            return
+        if sum(cells.held_bytes for cells in self._cells.values()) + frame.nbytes > MAX_WAITING_BYTES:
+            raise QueueOverflow(
+                f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
+            )
+        self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
 
     def _arrive(self, stream: str, first_ns: int, last_ns: int) -> Grid:
         """Note that a stream has reached a time; the first datum of all anchors the grid."""
@@ -354,27 +386,44 @@ class Session:
         """Declare that session time = time in `domain` + `offset_ns` for all data pushed from now on."""
         if not isinstance(domain, str) or not domain:
             raise TypeError("domain must be the name of a clock domain")
-        self._require_usable()
-        self._clocks.set_offset(domain, _time(offset_ns, "offset_ns"))
+        offset_ns = _time(offset_ns, "offset_ns")
+        with self._lock:
+            self._require_usable()
+            self._clocks.set_offset(domain, offset_ns)
+            if self._journal is not None:
+                self._journal.offset(domain, offset_ns)
 
     def finish(self) -> None:
         """Say that no more input comes: what is left becomes due."""
         with self._lock:
             self._require_usable()
             self._finished = True
+            if self._journal is not None:
+                self._journal.finished()
 
     def reset(self) -> None:
         """Forget everything but the clock offsets and begin anew, as a new session would."""
         with self._lock:
             self._require_usable()
             self._clear()
+            if self._journal is not None:
+                self._journal.reset()
 
     def close(self) -> None:
-        """End the session; may be called twice."""
+        """End the session, and finish its recording; may be called twice.
+
+        Raises
+        ------
+        EmertError
+            What was recorded could not be written.
+        """
         with self._lock:
-            if not self._closed:
-                self._clear()
-                self._closed = True
+            if self._closed:
+                return
+            self._clear()
+            self._closed = True
+        if self._journal is not None:
+            self._journal.close()
 
     def _require_usable(self) -> None:
         if self._closed:
@@ -400,9 +449,39 @@ class Session:
         return self._recognizer.step([self])[0]
 
     def _count_lost(self, *, frames: int = 0, samples: int = 0) -> None:
+        if not (frames or samples):
+            return
         with self._lock:
             self._dropped += frames
             self._late += samples
+            if self._journal is not None:
+                self._journal.lost(frames, samples)
+
+    def _settle(self, estimates: Sequence[Estimate]) -> None:
+        """The tokens of the windows that were opened are filled in, and this is what they say."""
+        if self._journal is not None:
+            self._journal.settled(estimates)
+
+    # -- replaying ----------------------------------------------------------------------------------------------------
+
+    def _replay(self, *, tokens: bool) -> None:
+        """Take windows only as `_grant` says; with `tokens`, take what was recorded instead of encoding frames."""
+        self._replayed = _Replayed({} if tokens else None)
+
+    def _push_mark(self, stream: str, t_ns: int, color: str, space: str | None) -> None:
+        """Note that a frame came whose picture was not kept."""
+        with self._lock:
+            self._require_open()
+            self._take_frame(stream, None, _time(t_ns), color, space)
+            if self._journal is not None:
+                self._journal.frame(stream, None, t_ns, color, space)
+
+    def _grant(self, tokens: Mapping[int, tuple[Token, Token]]) -> None:
+        """Let one more window be taken; its new tokens by the times of their grid points."""
+        assert self._replayed is not None
+        self._replayed.windows += 1
+        if self._replayed.tokens is not None:
+            self._replayed.tokens.update(tokens)
 
     def _due(self, most: int) -> list[int]:
         """Return the times of the next due windows, `most` at most."""
@@ -411,6 +490,8 @@ class Session:
             grid = self._grid
             if grid is None:
                 return []
+            if self._replayed is not None:
+                most = min(most, self._replayed.windows)
             oldest, newest = min(self._newest.values()), max(self._newest.values())
             reached = newest if self._finished else max(oldest, newest - grid.max_wait_ns)
             times: list[int] = []
@@ -421,6 +502,8 @@ class Session:
                 # an instant belongs to the token that begins there.
                 ends = [t_ns + (stream == "gaze") for stream, t_ns in self._newest.items()]
                 times.append(grid.point_time(max(grid.cell_of(max(ends)), 0)))
+            if self._replayed is not None:
+                self._replayed.windows -= len(times)
             return times
 
     def _open_window(
@@ -442,13 +525,19 @@ class Session:
             last_point = grid.last_point(t_ns)
             first_point = last_point - grid.face_tokens + 1
             next_point = first_point if self._next_point is None else max(first_point, self._next_point)
+            recorded = None if self._replayed is None else self._replayed.tokens
+            points: list[tuple[int, Token, Token]] = []
             for point in range(next_point, last_point + 1):
                 time = grid.point_time(point)
                 token, fixation = Token(), Token()
-                if (held := self._cells["face"].take(point)) is not None:
+                if recorded is not None:
+                    token, fixation = recorded.pop(time, (token, fixation))
+                elif (held := self._cells["face"].take(point)) is not None:
                     token.seen, token.skew_ns = True, time - held.t_ns
                     taken.append((token, held))
-                self._fill_fixation(fixation, self._cells["scene"].take(point), time, grid, encode_fixation)
+                if recorded is None:
+                    self._fill_fixation(fixation, self._cells["scene"].take(point), time, grid, encode_fixation)
+                points.append((time, token, fixation))
                 self._face_tokens.append(token)
                 self._fixation_tokens.append(fixation)
             self._next_point = last_point + 1
@@ -460,6 +549,8 @@ class Session:
             dropped, late = self._dropped, self._late
             self._unsynchronised = [span for span in self._unsynchronised if span[1] >= start_ns]
             synchronised = not any(first < t_ns for first, _ in self._unsynchronised)
+            if self._journal is not None:
+                self._journal.window(t_ns, points)
         for token, held in taken:  # outside the lock: looking for a face must not hold up whoever pushes
             self._fill_face(token, held, encode_face)
             with self._lock:

@@ -85,11 +85,11 @@ def _register(wanted: str | None) -> None:
     from emert_edge.cli.gaze import gaze_app
     from emert_edge.cli.planned import COMMANDS
     from emert_edge.cli.quantize import quantize
-    from emert_edge.cli.run import run
+    from emert_edge.cli.run import record, run
     from emert_edge.cli.train import train
 
     for name, command in (
-        ("demo", demo), ("run", run), ("train", train), ("evaluate", evaluate), ("export", export),
+        ("demo", demo), ("run", run), ("record", record), ("train", train), ("evaluate", evaluate), ("export", export),
         ("quantize", quantize), ("build", build),
     ):  # fmt: skip
         app.command(name)(command)

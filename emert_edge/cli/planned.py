@@ -19,6 +19,5 @@ def _planned(name: str, instead: str) -> Callable[[], None]:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    "record": _planned("record", "keep the camera's and the tracker's own recordings and give them to `run`"),
     "bench": _planned("bench", "`make bench` in a checkout measures the SDK"),
 }

@@ -87,7 +87,6 @@ _OTHER_TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
         (r"timestamp \[ns\]|start timestamp \[ns\]",),
     ),
 )
-_REMEDY = "it is not read yet; export it as a plain table and say what its columns are with columns= (--gaze-columns)"
 
 
 def open_gaze(
@@ -216,7 +215,7 @@ def _table(path: Path, start: bytes, columns: Mapping[str, Any] | None) -> Table
             return Workbook(path)
         raise GazeFormatError(f"{path}: this looks like an archive; unpack it first")
     for magic, title in (
-        (b"\x89MCAP0\r\n", f"an MCAP recording; {_REMEDY}"),
+        (b"\x89MCAP0\r\n", "an MCAP recording of a whole session; run(session=…) replays it (run --session)"),
         (b"SR_RESEARCH", "an EyeLink EDF file; convert it with SR Research's edf2asc"),
     ):
         if start.startswith(magic):
