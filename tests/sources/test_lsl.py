@@ -94,12 +94,11 @@ def test_a_thousand_hertz_arrive_without_loss_at_their_times() -> None:
     assert {piece.clock for piece in pieces} == {MONOTONIC}
     counter = np.concatenate([piece.pupil_left for piece in pieces])
     assert counter.tolist() == (1.0 + np.arange(1, count + 1) % 1_000_000).tolist()
-    skew_ns = np.abs(np.concatenate([piece.t_ns for piece in pieces]) - made)
-    print(
-        f"{count} samples, none lost; skew: median {np.median(skew_ns) / MS:.3f}, largest {skew_ns.max() / MS:.3f} ms"
-    )
-    assert np.median(skew_ns) < 2 * MS
-    assert np.quantile(skew_ns, 0.999) < 2 * MS
+    t_ns = np.concatenate([piece.t_ns for piece in pieces])
+    skew_ns = np.maximum(np.maximum(made[:, 0] - t_ns, t_ns - made[:, 1]), 0)
+    told = f"skew: median {np.median(skew_ns) / MS:.3f}, largest {skew_ns.max() / MS:.3f} ms"
+    print(f"{count} samples, none lost; {told}")
+    assert skew_ns.max() < 2 * MS
     assert (source.clock_steps, float(np.median(pieces[0].x))) == (0, 0.25)
 
 
