@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +15,19 @@ import typer
 from emert_edge.cli.options import Json
 from emert_edge.cli.output import publish, refuse_to_replace
 from emert_edge.errors import EmertError, FrameSourceError, SourceError
-from emert_edge.eye import FEATURE_NAMES, Events, GazeSamples, detect_events, eye_features
+from emert_edge.eye import (
+    FEATURE_NAMES,
+    Events,
+    GazeSamples,
+    Pupil,
+    clean_pupil,
+    detect_events,
+    eye_features,
+    remove_light_response,
+    scene_luminance,
+)
 from emert_edge.eye.fixation import fixation_token_map_into, heat_overlay
+from emert_edge.sources import open_frames
 from emert_edge.sources.gaze import GAZE_FORMATS, GazeRecording, open_gaze, read_columns
 
 __all__ = ["gaze_app"]
@@ -111,12 +122,28 @@ def features(
     out: _TableOut = None,
     as_json: Json = False,
     token_ms: Annotated[float, typer.Option(min=1.0, help="Length of a row's span, in milliseconds.")] = 125.0,
+    clean_pupils: Annotated[
+        bool, typer.Option("--clean-pupils", help="Reject the pupils' artefacts first (docs/pupils.md).")
+    ] = False,
+    scene: Annotated[
+        str | None,
+        typer.Option(
+            "--scene", metavar="VIDEO", help="What was seen from the first sample on: its light is taken out."
+        ),
+    ] = None,
     format: _Format = "auto",
     gaze_columns: _Columns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
-    _require_answer(out, as_json, path, gaze_columns)
+    _require_answer(out, as_json, path, scene, gaze_columns)
     samples = _opened(path, format, gaze_columns).samples.sorted()
+    note = ""
+    if clean_pupils or scene is not None:
+        pupil = clean_pupil(samples)
+        if scene is not None:
+            pupil = _without_light(pupil, scene)
+        samples = pupil.put_into(samples)
+        note = "; " + ", ".join(f"{step.name} {_facts(step.facts)}" for step in pupil.steps)
     span_ns = round(token_ms * 1e6)
     first, last = int(samples.t_ns[0]), int(samples.t_ns[-1])
     count = (last - first) // span_ns + 1
@@ -129,7 +156,11 @@ def features(
         for start, row in zip(starts.tolist(), values.tolist(), strict=True)
     ]
     _answer(
-        out, as_json, ("start_ns", "stop_ns", *FEATURE_NAMES), rows, f"{count} rows of {len(FEATURE_NAMES)} features"
+        out,
+        as_json,
+        ("start_ns", "stop_ns", *FEATURE_NAMES),
+        rows,
+        f"{count} rows of {len(FEATURE_NAMES)} features{note}",
     )
 
 
@@ -198,6 +229,22 @@ def _events(
     )
 
 
+def _without_light(pupil: Pupil, scene: str) -> Pupil:
+    """The pupils without what the scene's light explains; both begin together."""
+    frames = open_frames(scene)
+    try:
+        times, light = scene_luminance(frames.frames())
+    finally:
+        frames.close()
+    if not times.size:
+        raise FrameSourceError(f"{scene}: no frame to take the light from")
+    return remove_light_response(pupil, times - times[0] + pupil.t_ns[0], light)
+
+
+def _facts(facts: Mapping[str, float]) -> str:
+    return "(" + ", ".join(f"{name} {value:.4g}" for name, value in facts.items()) + ")"
+
+
 def _geometry_note(found: Events) -> str:
     if found.geometry is None:
         return ""
@@ -253,7 +300,7 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _require_answer(out: Path | None, as_json: bool, *inputs: Path | None) -> None:
+def _require_answer(out: Path | None, as_json: bool, *inputs: str | Path | None) -> None:
     if out is not None:
         refuse_to_replace(out, *inputs)
     if out is None and not as_json:

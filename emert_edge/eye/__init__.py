@@ -7,6 +7,7 @@ from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.features import FEATURE_NAMES, FEATURE_UNITS, eye_features
 from emert_edge.eye.geometry import ViewingGeometry
 from emert_edge.eye.points import gaze_points
+from emert_edge.eye.pupil import Pupil, clean_pupil, remove_common_response, remove_light_response, scene_luminance
 from emert_edge.eye.samples import GazeSamples
 
 __all__ = [
@@ -17,9 +18,14 @@ __all__ = [
     "Events",
     "Fixation",
     "GazeSamples",
+    "Pupil",
     "Saccade",
     "ViewingGeometry",
+    "clean_pupil",
     "detect_events",
     "eye_features",
     "gaze_points",
+    "remove_common_response",
+    "remove_light_response",
+    "scene_luminance",
 ]
