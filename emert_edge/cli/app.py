@@ -83,6 +83,7 @@ def _register(wanted: str | None) -> None:
     from emert_edge.cli.evaluate import evaluate
     from emert_edge.cli.export import export
     from emert_edge.cli.gaze import gaze_app
+    from emert_edge.cli.gaze_map import fixation_map
     from emert_edge.cli.planned import COMMANDS
     from emert_edge.cli.quantize import quantize
     from emert_edge.cli.run import record, run
@@ -94,6 +95,7 @@ def _register(wanted: str | None) -> None:
     ):  # fmt: skip
         app.command(name)(command)
     app.add_typer(bundle_app, name="bundle")
+    gaze_app.command(name="map")(fixation_map)
     app.add_typer(gaze_app, name="gaze")
     for name, planned in COMMANDS.items():
         app.command(name, hidden=True)(planned)

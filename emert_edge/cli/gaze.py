@@ -18,7 +18,6 @@ from emert_edge.errors import EmertError, FrameSourceError, SourceError
 from emert_edge.eye import (
     FEATURE_NAMES,
     Events,
-    GazeSamples,
     Pupil,
     clean_pupil,
     detect_events,
@@ -26,28 +25,27 @@ from emert_edge.eye import (
     remove_light_response,
     scene_luminance,
 )
-from emert_edge.eye.fixation import fixation_token_map_into, heat_overlay
 from emert_edge.sources import open_frames
 from emert_edge.sources.gaze import GAZE_FORMATS, GazeRecording, open_gaze, read_columns
 
-__all__ = ["gaze_app"]
+__all__ = ["GazeColumns", "RecordingFormat", "RecordingPath", "gaze_app", "opened"]
 
 gaze_app = typer.Typer(
     name="gaze", help="Look into a gaze recording: info, events, features, map.", no_args_is_help=True
 )
 
 # readable=False: the reader itself says what cannot be read, as work that failed and not as wrong usage
-_Recording = Annotated[
+RecordingPath = Annotated[
     Path, typer.Argument(metavar="PATH", readable=False, help="The recording: a file, or its folder.")
 ]
-_Format = Annotated[str, typer.Option("--format", help=f"The recording's format: {', '.join(GAZE_FORMATS)}.")]
-_Columns = Annotated[
+RecordingFormat = Annotated[str, typer.Option("--format", help=f"The recording's format: {', '.join(GAZE_FORMATS)}.")]
+GazeColumns = Annotated[
     Path | None,
     typer.Option("--gaze-columns", metavar="FILE", readable=False, help="A plain table's column map, as JSON."),
 ]
-_MapOut = Annotated[Path, typer.Option("--out", metavar="PNG", readable=False, help="The picture to write.")]
 _TableOut = Annotated[
-    Path | None, typer.Option("--out", metavar="CSV", readable=False, help="The table to write; left out: with --json.")
+    Path | None,
+    typer.Option("--out", metavar="FILE", readable=False, help="The table, .csv or .parquet; left out: with --json."),
 ]
 _ScreenSize = Annotated[
     str | None, typer.Option("--screen-mm", metavar="WxH", help="The screen's size in millimetres, e.g. 531x299.")
@@ -59,18 +57,17 @@ _EVENT_COLUMNS = (
     "kind", "start_ns", "stop_ns", "duration_ms", "x", "y", "dispersion_deg", "amplitude_deg", "peak_velocity_deg_s",
     "start_x", "start_y", "end_x", "end_y", "evidence",
 )  # fmt: skip
-_CANVAS_WIDTH = 1280
 
 
 @gaze_app.command()
 def info(
-    path: _Recording,
+    path: RecordingPath,
     as_json: Json = False,
-    format: _Format = "auto",
-    gaze_columns: _Columns = None,
+    format: RecordingFormat = "auto",
+    gaze_columns: GazeColumns = None,
 ) -> None:
     """Say what a recording holds."""
-    summary = _opened(path, format, gaze_columns).summary()
+    summary = opened(path, format, gaze_columns).summary()
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False))
         return
@@ -85,12 +82,12 @@ def info(
 
 @gaze_app.command()
 def events(
-    path: _Recording,
+    path: RecordingPath,
     out: _TableOut = None,
     as_json: Json = False,
     method: Annotated[str, typer.Option(help="ivt, idt, or vendor for those in the recording.")] = "ivt",
-    format: _Format = "auto",
-    gaze_columns: _Columns = None,
+    format: RecordingFormat = "auto",
+    gaze_columns: GazeColumns = None,
     screen_mm: _ScreenSize = None,
     distance_mm: _Distance = None,
 ) -> None:
@@ -99,7 +96,7 @@ def events(
         raise typer.BadParameter(f"{method!r} is none of ivt, idt, vendor", param_hint="--method")
     _require_answer(out, as_json, path, gaze_columns)
     size = _size_mm(screen_mm)
-    recording = _opened(path, format, gaze_columns)
+    recording = opened(path, format, gaze_columns)
     found = _events(recording, method, size, distance_mm)
     rows: list[list[Any]] = []
     for event in found:
@@ -118,7 +115,7 @@ def events(
 
 @gaze_app.command()
 def features(
-    path: _Recording,
+    path: RecordingPath,
     out: _TableOut = None,
     as_json: Json = False,
     token_ms: Annotated[float, typer.Option(min=1.0, help="Length of a row's span, in milliseconds.")] = 125.0,
@@ -131,12 +128,12 @@ def features(
             "--scene", metavar="VIDEO", help="What was seen from the first sample on: its light is taken out."
         ),
     ] = None,
-    format: _Format = "auto",
-    gaze_columns: _Columns = None,
+    format: RecordingFormat = "auto",
+    gaze_columns: GazeColumns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
     _require_answer(out, as_json, path, scene, gaze_columns)
-    samples = _opened(path, format, gaze_columns).samples.sorted()
+    samples = opened(path, format, gaze_columns).samples.sorted()
     note = ""
     if clean_pupils or scene is not None:
         pupil = clean_pupil(samples)
@@ -164,42 +161,7 @@ def features(
     )
 
 
-@gaze_app.command(name="map")
-def fixation_map(
-    path: _Recording,
-    out: _MapOut,
-    image: Annotated[
-        Path | None, typer.Option("--image", readable=False, help="What was looked at; left out: a dark screen.")
-    ] = None,
-    sigma_px: Annotated[
-        float | None,
-        typer.Option(min=0.1, max=10_000, help="Width of a point's heat in pixels; default 2 % of the width."),
-    ] = None,
-    scan_path: Annotated[bool, typer.Option(help="Draw the fixations in their order.")] = True,
-    format: _Format = "auto",
-    gaze_columns: _Columns = None,
-) -> None:
-    """Draw where the person looked, as heat over an image, with the scan path."""
-    import cv2
-
-    refuse_to_replace(out, path, image, gaze_columns)
-    recording = _opened(path, format, gaze_columns)
-    picture = _image(image, recording.samples)
-    height, width = picture.shape[:2]
-    heat = np.zeros((height, width), dtype=np.float32)
-    times = recording.samples.t_ns
-    sigma = 0.02 * width if sigma_px is None else sigma_px
-    if not fixation_token_map_into(heat, recording.samples, int(times.min()), int(times.max()) + 1, sigma):
-        raise SourceError(f"{path}: no point of gaze lies on the picture")
-    path_drawn = detect_events(recording.samples).fixations if scan_path else None
-    done, encoded = cv2.imencode(".png", heat_overlay(picture, heat, path_drawn))
-    if not done:
-        raise EmertError(f"{out}: the picture could not be encoded")
-    publish(out, encoded.tobytes())
-    typer.echo(f"{out}: {width} × {height} pixels, {int(recording.samples.valid.sum())} points of gaze")
-
-
-def _opened(path: Path, format: str, gaze_columns: Path | None) -> GazeRecording:
+def opened(path: Path, format: str, gaze_columns: Path | None) -> GazeRecording:
     if format not in GAZE_FORMATS:
         raise typer.BadParameter(f"{format!r} is none of {', '.join(GAZE_FORMATS)}", param_hint="--format")
     if gaze_columns is None:
@@ -265,26 +227,6 @@ def _size_mm(text: str | None) -> tuple[float, float] | None:
     return width, height
 
 
-def _image(path: Path | None, samples: GazeSamples) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    import cv2
-
-    if path is None:
-        width, height = samples.size_px or (16, 9)
-        scale = _CANVAS_WIDTH / width
-        return np.full((max(round(height * scale), 1), _CANVAS_WIDTH, 3), 24, dtype=np.uint8)
-    try:
-        raw = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise FrameSourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        picture = cv2.imdecode(raw, cv2.IMREAD_COLOR) if raw.size else None
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise FrameSourceError(f"{path}: no picture that OpenCV can read")
-    return np.asarray(picture, dtype=np.uint8)
-
-
 def _shown(value: Any) -> str:
     if value is None:
         return "–"
@@ -307,16 +249,32 @@ def _require_answer(out: Path | None, as_json: bool, *inputs: str | Path | None)
         raise typer.BadParameter("say where the table goes, or ask for --json", param_hint="--out")
 
 
+def _csv(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _parquet(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise EmertError(f"{out}: Parquet is written with pyarrow; pip install pyarrow, or name a .csv file") from None
+    columns = {name: [None if row[place] == "" else row[place] for row in rows] for place, name in enumerate(header)}
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
 def _answer(
     out: Path | None, as_json: bool, header: Sequence[str], rows: Sequence[Sequence[Any]], summary: str
 ) -> None:
-    """Write a table to a file, print it as JSON, or both."""
+    """Write a table to a file (CSV, or Parquet by its name), print it as JSON, or both."""
     if out is not None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        publish(out, text.getvalue().encode())
+        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, header, rows))
     if as_json:
         cells = (dict(zip(header, (None if cell == "" else cell for cell in row), strict=True)) for row in rows)
         typer.echo(json.dumps(list(cells)))

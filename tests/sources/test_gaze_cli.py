@@ -15,9 +15,12 @@ import pytest
 from typer.testing import CliRunner
 
 from emert_edge.cli.gaze import gaze_app
-from emert_edge.errors import SourceError
+from emert_edge.cli.gaze_map import fixation_map
+from emert_edge.errors import EmertError, SourceError
 from emert_edge.eye import FEATURE_NAMES, detect_events, eye_features
 from emert_edge.sources import open_gaze
+
+gaze_app.command(name="map")(fixation_map)  # as the application does
 
 TOBII = "tobii_prolab_ivt/I-VT-normal Data export_short.tsv"
 
@@ -110,6 +113,80 @@ def test_the_map_is_hot_where_the_gaze_was(table: Path, columns: Path, tmp_path:
         assert (int(np.abs(picture[270, x].astype(int) - 60).max()) > 30) is hot
     run("map", table, "--gaze-columns", columns, "--out", out)
     assert cv2.imread(str(out)).shape == (720, 1280, 3)
+
+
+def made_video(path: Path, count: int = 50, size: tuple[int, int] = (320, 180)) -> Path:
+    """A grey video of two seconds that grows brighter."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, size)
+    for number in range(count):
+        writer.write(np.full((size[1], size[0], 3), 40 + 2 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_map_over_a_video_follows_the_gaze(table: Path, columns: Path, tmp_path: Path) -> None:
+    video, out = made_video(tmp_path / "scene.mp4"), tmp_path / "map.mp4"
+    said = run("map", table, "--gaze-columns", columns, "--video", video, "--out", out, "--trail-s", "0.2")
+    assert "50 frames of 320 × 180 pixels" in said
+    capture = cv2.VideoCapture(str(out))
+    frames = [capture.read()[1] for _ in range(50)]
+    capture.release()
+    for number, (hot, cold) in ((20, (80, 240)), (45, (240, 80))):
+        frame = frames[number].astype(int)
+        grey = 40 + 2 * number
+        assert np.abs(frame[108, hot] - grey).max() > 30
+        assert np.abs(frame[108, cold] - grey).max() < 15
+    with pytest.raises(SourceError, match="--offset-s"):
+        run("map", table, "--gaze-columns", columns, "--video", video, "--out", out, "--offset-s", "100")
+    with pytest.raises(EmertError, match=r"is an \.mp4 file"):
+        run("map", table, "--gaze-columns", columns, "--video", video, "--out", tmp_path / "map.png")
+    with pytest.raises(FileNotFoundError, match="none"):
+        run("map", table, "--gaze-columns", columns, "--video", video, "--out", tmp_path / "none" / "map.mp4")
+    assert cv2.VideoCapture(str(out)).isOpened()  # what stood there stands
+    assert sorted(one.suffix for one in tmp_path.iterdir()) == [".csv", ".json", ".mp4", ".mp4"]
+
+
+def test_fused_frames_are_what_the_model_sees(table: Path, columns: Path, tmp_path: Path) -> None:
+    out, image = tmp_path / "map.png", tmp_path / "image.png"
+    cv2.imwrite(str(image), np.full((450, 800, 3), (200, 60, 10), dtype=np.uint8))
+    run("map", table, "--gaze-columns", columns, "--image", image, "--out", out, "--fused")
+    picture = cv2.imread(str(out))
+    assert picture.shape == (448, 896, 3)
+    assert picture[10, 10].tolist() == [200, 60, 10]
+    own = picture[268, 448:].astype(int)  # the row of the gaze, in the map's half
+    assert own[112].tolist() != own[224].tolist() == own[5].tolist()
+    run("map", table, "--gaze-columns", columns, "--video", made_video(tmp_path / "v.mp4"), "--out",
+        tmp_path / "f.mp4", "--fused")  # fmt: skip
+    assert cv2.VideoCapture(str(tmp_path / "f.mp4")).read()[1].shape == (448, 896, 3)
+
+
+def test_tables_come_as_parquet_too(table: Path, columns: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    for command in ("features", "events"):
+        for suffix in ("csv", "parquet"):
+            run(command, table, "--gaze-columns", columns, "--out", tmp_path / f"{command}.{suffix}")
+        one, other = pandas.read_csv(tmp_path / f"{command}.csv"), pandas.read_parquet(tmp_path / f"{command}.parquet")
+        held = [column for column in one if one[column].notna().any()]
+        assert list(one) == list(other)
+        pandas.testing.assert_frame_equal(one[held], other[held], check_dtype=False)
+
+
+def test_features_of_cleaned_pupils(table: Path, columns: Path, tmp_path: Path) -> None:
+    out = tmp_path / "features.csv"
+    lines = table.read_text().splitlines()
+    lines[100] = lines[100].rsplit(",", 1)[0] + ",8.9"
+    table.write_text("\n".join(lines) + "\n")
+    given = ("features", table, "--gaze-columns", columns, "--out", out)
+    run(*given)
+    assert max(float(row["pupil_range"]) for row in read_table(out)) > 5
+    said = run(*given, "--clean-pupils")
+    assert "speed (rejected_left" in said
+    assert max(float(row["pupil_range"]) for row in read_table(out)) < 2
+    said = run(*given, "--scene", made_video(tmp_path / "scene.mp4"))
+    assert "light (peak_s" in said
+    with pytest.raises(SourceError, match=r"nothing\.mp4"):
+        run(*given, "--scene", tmp_path / "nothing.mp4")
 
 
 def test_a_picture_that_is_none_is_refused(table: Path, columns: Path, tmp_path: Path) -> None:
