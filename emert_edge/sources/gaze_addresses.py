@@ -7,10 +7,15 @@ from collections.abc import Callable
 from emert_edge.sources.gazepoint_live import open_gazepoint
 from emert_edge.sources.live_gaze import LiveGaze
 from emert_edge.sources.lsl import open_lsl
+from emert_edge.sources.neon_live import open_neon
 
 __all__ = ["is_live_gaze", "open_live_gaze"]
 
-_OPENERS: dict[str, Callable[[str], LiveGaze]] = {"lsl": open_lsl, "gazepoint": open_gazepoint}
+_OPENERS: dict[str, Callable[[str], LiveGaze]] = {
+    "lsl": open_lsl,
+    "gazepoint": open_gazepoint,
+    "neon": open_neon,
+}
 
 
 def is_live_gaze(address: str) -> bool:
@@ -24,7 +29,7 @@ def open_live_gaze(address: str) -> LiveGaze:
     Parameters
     ----------
     address : str
-        `lsl:…`, `gazepoint:HOST[:PORT]`: see the modules `lsl` and `gazepoint_live` beside this one.
+        `lsl:…`, `gazepoint:HOST[:PORT]`, `neon:HOST[:PORT]`: see the modules `lsl`, `gazepoint_live` and `neon_live`.
 
     Raises
     ------
