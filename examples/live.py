@@ -1,8 +1,8 @@
 """A live stream: python examples/live.py [SOURCE] [TRACKER] [SECONDS]
 
 SOURCE is a camera's number, an address (rtsp://…), a GStreamer pipeline (gst:…) or a file, which is played at its own
-pace. TRACKER is `lsl:`, `neon:HOST`, `gazepoint:HOST`, a recording, or `-` for none. Without a source a simulated camera and tracker
-are played for three seconds.
+pace. TRACKER is `lsl:`, `neon:HOST`, `gazepoint:HOST`, a recording, or `-` for none. Without a source a simulated
+camera and tracker are played for three seconds.
 """
 
 from __future__ import annotations
