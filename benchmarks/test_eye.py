@@ -5,6 +5,7 @@ pymovements and pandas stand beside ours where they are installed; they are no d
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,35 @@ def test_readers(benchmark: Any, tmp_path: Path, vendor: str, reader: str) -> No
         pandas.read_csv, (path,), {"sep": mark, "decimal": decimal, "usecols": used}, rounds=3, warmup_rounds=1
     )
     benchmark.extra_info["samples_per_second"] = len(table) / benchmark.stats["mean"]
+
+
+def made_tables() -> Any:
+    """The tests' made exports, in the vendors' documented layouts."""
+    place = Path(__file__).resolve().parents[1] / "tests" / "sources" / "made_gaze.py"
+    spec = importlib.util.spec_from_file_location("made_gaze", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+OTHERS = {
+    "tobii_studio": lambda: (SHARED / "tobii_studio_d2lab" / "data.tsv").read_bytes().splitlines(),
+    "gazepoint": lambda: [line.encode() for line in made_tables().gazepoint()],
+    "tobii_sdk": lambda: [line.encode() for line in made_tables().tobii_sdk()],
+    "pupil_cloud": lambda: [line.encode() for line in made_tables().pupil_cloud()["gaze.csv"]],
+    "pupil_cloud, Marker Mapper": lambda: [line.encode() for line in made_tables().marker_mapper()["gaze.csv"]],
+}
+
+
+@pytest.mark.benchmark(group="readers, about 100,000 rows of other vendors")
+@pytest.mark.parametrize("vendor", OTHERS)
+def test_other_readers(benchmark: Any, tmp_path: Path, vendor: str) -> None:
+    if vendor == "tobii_studio" and not SHARED.is_dir():
+        pytest.skip(f"no real data here: {SHARED} is absent")
+    header, *rows = OTHERS[vendor]()
+    path = tmp_path / "table.txt"
+    path.write_bytes(b"\n".join([header, *rows * (100_000 // len(rows))]) + b"\n")
+    recording = benchmark.pedantic(open_gaze, (path,), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["samples_per_second"] = len(recording.samples) / benchmark.stats["mean"]

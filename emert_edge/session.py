@@ -22,6 +22,7 @@ from emert_edge.bundle.manifest import Manifest
 from emert_edge.clock import ClockMap
 from emert_edge.errors import QueueOverflow, SessionClosed
 from emert_edge.estimate import Estimate, FaceBox
+from emert_edge.eye.baseline import SubjectBaseline
 from emert_edge.eye.features import FEATURE_NAMES, eye_features
 from emert_edge.eye.fixation import fixation_token_map_into
 from emert_edge.eye.points import gaze_points
@@ -112,6 +113,9 @@ class EyeTokens:
             scale = 1.0 / np.asarray(manifest.eye.std, np.float64)
             self._scale = np.where([not name for name in names], 0.0, scale).astype(np.float32)
             self._clip = np.float32(np.inf if manifest.eye.clip is None else manifest.eye.clip)
+            self._baseline: SubjectBaseline | None = None
+            if manifest.eye.baseline_tokens:
+                self._baseline = SubjectBaseline(names, manifest.eye.baseline_tokens)
 
     def shift(self, tokens: int) -> int:
         """Make room for tokens at the end and say how many are new."""
@@ -131,6 +135,8 @@ class EyeTokens:
         missing = self.mask[last] == 0
         if self.features.shape[1]:
             features = eye_features(samples, start_ns, stop_ns, new)[:, self._columns]
+            if self._baseline is not None:
+                self._baseline.apply(features)
             features -= self._mean
             features *= self._scale
             np.clip(features, -self._clip, self._clip, out=self.features[last])

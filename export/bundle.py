@@ -62,6 +62,7 @@ def export_bundle(
     metrics: Mapping[str, float] | None = None,
     reactions: Sequence[str] | None = None,
     fp16: bool = True,
+    baseline_tokens: int = 0,
 ) -> Bundle:
     """Export a model's graphs in FP32 and FP16, and write them as a bundle, whole or not at all.
 
@@ -95,6 +96,8 @@ def export_bundle(
         Names of the reactions, where the model has that head.
     fp16 : bool
         Whether the bundle gets FP16 graphs beside the FP32 ones.
+    baseline_tokens : int
+        How many of a session's first eye tokens made the subject's baseline in training; 0 for none.
 
     Returns
     -------
@@ -129,7 +132,10 @@ def export_bundle(
             f"the window has {window.face_tokens} and {window.eye_tokens}"
         )
     # Before the slow part: what is wrong with the statistics is an error at once.
-    eye = EyeInput(features=tuple(eye_features), mean=tuple(eye_mean), std=tuple(eye_std), clip=eye_clip)
+    eye = EyeInput(
+        features=tuple(eye_features), mean=tuple(eye_mean), std=tuple(eye_std), clip=eye_clip,
+        baseline_tokens=baseline_tokens,
+    )  # fmt: skip
     exported = with_half(export_graphs(model), fp16=fp16)
     points = model.config.gaze == "points"
     manifest = Manifest(
@@ -247,6 +253,7 @@ def export_checkpoint(
         eye_mean=content["eye_mean"],
         eye_std=content["eye_std"],
         eye_clip=content["eye_clip"],
+        baseline_tokens=configuration.baseline_tokens,
         classes=content["classes"],
         window=configuration.window,
         fixation=configuration.fixation,

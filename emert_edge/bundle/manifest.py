@@ -124,6 +124,11 @@ class EyeInput(_Part):
     std: tuple[float, ...]
     clip: float | None = Field(8.0, gt=0, description="None where values are not cut")
     normalization: Literal["training", "none"] = Field("training", description="where mean and std come from")
+    baseline_tokens: int = Field(
+        0,
+        ge=0,
+        description="first tokens of a session that make the subject's baseline, which is taken out; 0: none",
+    )
     assumed: bool = Field(False, description="nobody knows whether these are the columns that the head was trained on")
 
     @model_validator(mode="after")

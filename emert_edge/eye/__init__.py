@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from emert_edge.eye.baseline import BASELINE_FEATURES, SubjectBaseline
 from emert_edge.eye.detection import EventStream, detect_events
 from emert_edge.eye.events import Blink, Events, Fixation, Saccade
 from emert_edge.eye.features import FEATURE_NAMES, FEATURE_UNITS, eye_features
@@ -11,6 +12,7 @@ from emert_edge.eye.pupil import Pupil, clean_pupil, remove_common_response, rem
 from emert_edge.eye.samples import GazeSamples
 
 __all__ = [
+    "BASELINE_FEATURES",
     "FEATURE_NAMES",
     "FEATURE_UNITS",
     "Blink",
@@ -20,6 +22,7 @@ __all__ = [
     "GazeSamples",
     "Pupil",
     "Saccade",
+    "SubjectBaseline",
     "ViewingGeometry",
     "clean_pupil",
     "detect_events",

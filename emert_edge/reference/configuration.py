@@ -144,6 +144,9 @@ class Configuration(Settings):
     model: ModelSettings = ModelSettings()
     window: WindowSpec = WindowSpec()
     fixation: FixationInput = FixationInput()
+    baseline_s: float = Field(
+        0.0, ge=0, description="how much of a session makes the subject's baseline of pupils and lids; 0: none"
+    )
     trainer: TrainerSettings = TrainerSettings()
     stages: tuple[Stage, ...] = Field(min_length=1)
 
@@ -171,6 +174,11 @@ class Configuration(Settings):
     def face(self) -> FaceInput:
         """How faces become the encoder's input."""
         return face_input(self.model.size)
+
+    @property
+    def baseline_tokens(self) -> int:
+        """How many eye tokens make a subject's baseline; 0 for none."""
+        return round(self.baseline_s * 1000 / self.window.eye_span_ms)
 
     def model_config_of(self) -> EmertConfig:
         """The model's own settings."""

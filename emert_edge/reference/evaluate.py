@@ -358,7 +358,7 @@ def evaluate_bundle(
     engines = open_engines(bundle, device=device, precision=precision, threads=threads)
     try:
         sessions = load_session_data(configuration, stage, folder / "data", report)
-        runner = BundleModel(bundle, engines, sessions)
+        runner = BundleModel(bundle, engines, sessions, configuration.baseline_tokens)
         if runner.classes and runner.classes != configuration.classes:
             raise EmertError(
                 f"{bundle.path}: its classes ({', '.join(runner.classes)}) are not the configuration's "

@@ -41,8 +41,15 @@ class BundleModel:
         size than the sessions hold.
     """
 
-    def __init__(self, bundle: Bundle, engines: EngineSet, sessions: Sequence[SessionData]) -> None:
+    def __init__(
+        self, bundle: Bundle, engines: EngineSet, sessions: Sequence[SessionData], baseline_tokens: int = 0
+    ) -> None:
         manifest = bundle.manifest
+        if manifest.eye is not None and manifest.eye.baseline_tokens != baseline_tokens:
+            raise BundleIncompatible(
+                f"{bundle.path}: takes out a subject's baseline of {manifest.eye.baseline_tokens} tokens, the sessions "
+                f"have one of {baseline_tokens}; give the configuration that this bundle was trained with (baseline_s)"
+            )
         labels = manifest.labels
         classes = labels.expression if labels.emotion is None else labels.emotion
         if labels.emotion is not None and labels.expression is not None and labels.emotion != labels.expression:

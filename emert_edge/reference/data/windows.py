@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +19,19 @@ import torch
 from torch import Tensor
 
 from emert_edge.bundle.manifest import FixationInput, WindowSpec
+from emert_edge.eye import FEATURE_NAMES, SubjectBaseline
 
-__all__ = ["AFFECT", "EYE_CLIP", "EyeScale", "SessionData", "WindowBatch", "Windows", "eye_scale", "window_index"]
+__all__ = [
+    "AFFECT",
+    "EYE_CLIP",
+    "EyeScale",
+    "SessionData",
+    "WindowBatch",
+    "Windows",
+    "eye_scale",
+    "window_index",
+    "with_baseline",
+]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -95,6 +106,18 @@ class SessionData:
         fold = int(held["fold"]) if "fold" in held else None
         arrays = {field.name: held.get(field.name) for field in fields(cls) if field.name not in (*plain, "fold")}
         return cls(**plain, fold=fold, **arrays)  # type: ignore[arg-type]
+
+
+def with_baseline(sessions: Sequence[SessionData], tokens: int) -> list[SessionData]:
+    """Sessions whose eye features have the subject's baseline taken out, as a device does it; all as they are for 0."""
+    if not tokens:
+        return list(sessions)
+    made = []
+    for session in sessions:
+        eye = session.eye.copy()
+        SubjectBaseline(FEATURE_NAMES, tokens).apply(eye)
+        made.append(replace(session, eye=eye))
+    return made
 
 
 class EyeScale(NamedTuple):

@@ -39,6 +39,7 @@ from emert_edge.reference.data.windows import (
     Windows,
     eye_scale,
     window_index,
+    with_baseline,
 )
 from emert_edge.reference.emert import Emert
 from emert_edge.reference.reactions import ReactionModel, load_backbone_weights
@@ -93,13 +94,15 @@ def load_faces(
 def load_session_data(
     configuration: Configuration, stage: SessionStage, folder: Path, report: Report = lambda line: None
 ) -> list[SessionData]:
-    """The stage's sessions; caches lie in `folder`."""
+    """The stage's sessions, each subject's baseline taken out where that is asked for; caches lie in `folder`."""
     source = stage.data
     if isinstance(source, TableSessions):
-        return load_sessions(source, configuration, folder, report)
-    if isinstance(source, EmerSessions):
-        return load_emer(source, configuration, folder, report)
-    return load_simulated(source, configuration, folder, report)
+        sessions = load_sessions(source, configuration, folder, report)
+    elif isinstance(source, EmerSessions):
+        sessions = load_emer(source, configuration, folder, report)
+    else:
+        sessions = load_simulated(source, configuration, folder, report)
+    return with_baseline(sessions, configuration.baseline_tokens)
 
 
 def split_sessions(
