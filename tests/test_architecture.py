@@ -23,6 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"replay", "live"}),
     frozenset({"recognizer"}),
     frozenset({"emert_edge"}),
+    frozenset({"benchmarking"}),
     frozenset({"reference"}),
     frozenset({"export"}),
     frozenset({"calibration"}),

@@ -77,6 +77,7 @@ def _register(wanted: str | None) -> None:
     app.command("doctor")(doctor)
     if wanted == "doctor":
         return
+    from emert_edge.cli.bench import bench
     from emert_edge.cli.build import build
     from emert_edge.cli.bundle import app as bundle_app
     from emert_edge.cli.demo import demo
@@ -84,21 +85,18 @@ def _register(wanted: str | None) -> None:
     from emert_edge.cli.export import export
     from emert_edge.cli.gaze import gaze_app
     from emert_edge.cli.gaze_map import fixation_map
-    from emert_edge.cli.planned import COMMANDS
     from emert_edge.cli.quantize import quantize
     from emert_edge.cli.run import record, run
     from emert_edge.cli.train import train
 
     for name, command in (
         ("demo", demo), ("run", run), ("record", record), ("train", train), ("evaluate", evaluate), ("export", export),
-        ("quantize", quantize), ("build", build),
+        ("quantize", quantize), ("build", build), ("bench", bench),
     ):  # fmt: skip
         app.command(name)(command)
     app.add_typer(bundle_app, name="bundle")
     gaze_app.command(name="map")(fixation_map)
     app.add_typer(gaze_app, name="gaze")
-    for name, planned in COMMANDS.items():
-        app.command(name, hidden=True)(planned)
 
 
 def run_command_line(arguments: list[str]) -> None:
