@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emert_edge.bundle import Bundle, write_bundle
+from emert_edge.bundle import Bundle, require_place, write_bundle
 from emert_edge.bundle.manifest import (
     Evidence,
     EyeInput,
@@ -131,7 +131,8 @@ def export_bundle(
             f"the model takes {model.config.face_tokens} face and {model.config.eye_tokens} eye tokens, "
             f"the window has {window.face_tokens} and {window.eye_tokens}"
         )
-    # Before the slow part: what is wrong with the statistics is an error at once.
+    # Before the slow part: what is wrong with the place or the statistics is an error at once.
+    require_place(out)
     eye = EyeInput(
         features=tuple(eye_features), mean=tuple(eye_mean), std=tuple(eye_std), clip=eye_clip,
         baseline_tokens=baseline_tokens,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emert_edge.bundle.bundle import Bundle, write_bundle
+from emert_edge.bundle.bundle import Bundle, require_place, write_bundle
 from emert_edge.bundle.manifest import Manifest
 from emert_edge.bundle.store import installed_bundles, open_bundle, packaged_dir, store_dir
 
@@ -12,6 +12,7 @@ __all__ = [
     "installed_bundles",
     "open_bundle",
     "packaged_dir",
+    "require_place",
     "store_dir",
     "write_bundle",
 ]

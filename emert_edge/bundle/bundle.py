@@ -24,7 +24,7 @@ from emert_edge.bundle.manifest import (
 )
 from emert_edge.errors import BundleCorrupt, BundleIncompatible, BundleNotFound
 
-__all__ = ["MANIFEST", "Bundle", "write_bundle", "write_folder"]
+__all__ = ["MANIFEST", "Bundle", "require_place", "write_bundle", "write_folder"]
 
 MANIFEST = "manifest.json"
 
@@ -209,8 +209,7 @@ def write_bundle(out: str | Path, manifest: Manifest, files: Mapping[str, bytes]
     content = manifest.model_dump(exclude={"manifest_sha256"})
     content["files"] = {name: entry.model_dump() for name, entry in entries.items()}
     sealed = seal_manifest(Manifest.model_validate(content))
-    if out.exists() and not _is_bundle(out):
-        raise FileExistsError(f"{out} exists and is not a bundle; it is not overwritten")
+    require_place(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     members = {MANIFEST: sealed, **files}
     if out.suffix == ".emert":
@@ -218,6 +217,18 @@ def write_bundle(out: str | Path, manifest: Manifest, files: Mapping[str, bytes]
     else:
         write_folder(out, members)
     return Bundle.open(out)
+
+
+def require_place(out: str | Path) -> None:
+    """Check that a bundle may be written there: for whoever works long before it is.
+
+    Raises
+    ------
+    FileExistsError
+        Something that is not a bundle lies at `out`.
+    """
+    if Path(out).exists() and not _is_bundle(Path(out)):
+        raise FileExistsError(f"{out} exists and is not a bundle; it is not overwritten")
 
 
 def _is_bundle(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emert_edge.bundle import Bundle, open_bundle
+from emert_edge.bundle import Bundle, open_bundle, require_place
 from emert_edge.bundle.bundle import MANIFEST
 from emert_edge.cli.options import PRECISIONS
 from emert_edge.errors import EmertError
@@ -178,6 +178,7 @@ def _bundle_of(checkpoint: Path, out: Path, given: dict[str, Any], terms: dict[s
         raise EmertError(f"exporting needs {error.name}: pip install 'emert-edge[export]'") from error
 
     made: Bundle
+    require_place(out)
     terms = {"name": "emert-own", **terms}
     if is_published(checkpoint):
         labels, columns = given["--labels"], given["--eye-columns"]

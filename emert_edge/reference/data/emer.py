@@ -28,6 +28,7 @@ Frames come in the order of their numbers: frame2 before frame10.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import re
@@ -169,7 +170,11 @@ def read_emer(source: EmerSessions, classes: Sequence[str], report: Report = log
     faults = Faults(root)
     labelled = [_read_labels(task, root, classes, faults) for task in source.tasks]
     rows = []
-    for clip, face, fold in _clips(faces):
+    clips = list(_clips(faces))
+    for clip in sorted(set(source.leave_out) - {clip for clip, *_ in clips}):
+        near = difflib.get_close_matches(clip, [held for held, *_ in clips], 1)
+        faults.add(f"`leave_out`: no clip is called {clip!r}" + (f"; is {near[0]!r} meant?" if near else ""))
+    for clip, face, fold in clips:
         if clip in source.leave_out:
             continue
         place = f"clip {clip!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -176,8 +177,14 @@ def fit(
             raise
         if trainer.interrupted:
             raise KeyboardInterrupt
-    if not best.best_model_path:
+    score = best.best_model_score  # of a loss that is no number Lightning makes an infinite one
+    if not best.best_model_path or score is None or not math.isfinite(float(score)):
         raise EmertError(f"{stage}: no epoch gave a finite {monitor}; lower the learning rate")
+    if not math.isfinite(float(trainer.callback_metrics.get(monitor, 0.0))):
+        report(
+            f"{stage}: {monitor} was no number after epoch {trainer.current_epoch}, which ended the stage; kept is "
+            f"epoch {kept.figures['epoch']:.0f}. A lower rate would go on"
+        )
     task.load_state_dict(_require_whole(folder / "best.ckpt")["state_dict"])
     return kept.figures
 

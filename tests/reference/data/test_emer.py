@@ -180,6 +180,8 @@ def test_what_lacks_is_named_by_clip(old: Path, made: Any) -> None:
     assert "clip '2_sport_anger': its name does not fit `names`" in str(caught.value)
     out = settings(old, leave_out=("15_film_surprise", "8_film_happy"))
     assert [row.id for row in read_emer(out, made.classes)] == ["2_sport_anger"]
+    with pytest.raises(EmertError, match="`leave_out`: no clip is called '8_film_hapy'; is '8_film_happy' meant"):
+        read_emer(settings(old, leave_out=("15_film_surprise", "8_film_hapy")), made.classes)
 
 
 def test_wrong_workbooks(old: Path, made: Any) -> None:

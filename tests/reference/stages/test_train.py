@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -20,13 +21,13 @@ import torch.nn.functional as F
 from emert_edge.cli.app import run_command_line
 from emert_edge.errors import EmertError
 from emert_edge.reference.checkpoint import load_model, save_checkpoint
-from emert_edge.reference.configuration import ExpressionStage, read_configuration
+from emert_edge.reference.configuration import ExpressionStage, TrainerSettings, read_configuration
 from emert_edge.reference.data.faces import FaceImages
 from emert_edge.reference.emert import Emert
 from emert_edge.reference.face_encoder import FaceEncoder
 from emert_edge.reference.stages.batches import BatchNumbers
 from emert_edge.reference.stages.expressions import Teacher
-from emert_edge.reference.stages.fitting import threads_of
+from emert_edge.reference.stages.fitting import fit, threads_of
 from emert_edge.reference.stages.run import load_faces, split_sessions, train, train_expressions
 
 TINY = """
@@ -163,6 +164,39 @@ def test_a_small_encoder_learns_from_the_file_of_a_large_one(tmp_path: Path) -> 
     save_checkpoint(file, {"model": {}})
     with pytest.raises(EmertError, match="holds no face encoder"):
         Teacher.read(file, 7)
+
+
+@pytest.mark.parametrize("lost_in", [1, 3])
+def test_a_loss_that_is_no_number_is_told_and_the_best_epoch_before_is_kept(tmp_path: Path, lost_in: int) -> None:
+    class Task(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def training_step(self, batch: torch.Tensor, number: int) -> torch.Tensor:
+            return (self.weight - batch).square().mean()
+
+        def validation_step(self, batch: torch.Tensor, number: int) -> None:
+            self.log(
+                "validation_loss", float("nan") if self.current_epoch + 1 >= lost_in else 1.0 / (1 + self.current_epoch)
+            )
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    told: list[str] = []
+    loader = torch.utils.data.DataLoader(torch.ones(4, 1), batch_size=2)
+    given = {"settings": TrainerSettings(accelerator="cpu", precision="32-true", threads=1), "folder": tmp_path}
+
+    def work() -> dict[str, float]:
+        return fit(Task(), loader, loader, **given, stage="toy", epochs=6, patience=5, report=told.append)
+
+    if lost_in == 1:
+        with pytest.raises(EmertError, match="no epoch gave a finite validation_loss; lower the learning rate"):
+            work()
+        return
+    assert work()["epoch"] == 2
+    assert "toy: validation_loss was no number after epoch 3, which ended the stage; kept is epoch 2" in told[-1]
 
 
 def test_a_finished_run_is_not_trained_again(tiny_run: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
