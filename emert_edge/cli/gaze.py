@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,12 +62,18 @@ _EVENT_COLUMNS = (
 @gaze_app.command()
 def info(
     path: RecordingPath,
+    out: _TableOut = None,
     as_json: Json = False,
     format: RecordingFormat = "auto",
     gaze_columns: GazeColumns = None,
 ) -> None:
-    """Say what a recording holds."""
+    """Say what a recording holds; with --out as a table of names and values."""
+    if out is not None:
+        refuse_to_replace(out, path, gaze_columns)
     summary = opened(path, format, gaze_columns).summary()
+    if out is not None:
+        rows = [[name, _shown(value)] for name, value in _flat(summary)]
+        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, ("name", "value"), rows))
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False))
         return
@@ -225,6 +231,15 @@ def _size_mm(text: str | None) -> tuple[float, float] | None:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no WIDTHxHEIGHT in millimetres", param_hint="--screen-mm") from None
     return width, height
+
+
+def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Names with those of the parts they stand in, and values."""
+    for name, value in summary.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def _shown(value: Any) -> str:

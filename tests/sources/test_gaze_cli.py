@@ -55,7 +55,7 @@ def columns(tmp_path: Path) -> Path:
     return path
 
 
-def test_info_says_what_a_recording_holds(shared_data: Path) -> None:
+def test_info_says_what_a_recording_holds(shared_data: Path, tmp_path: Path) -> None:
     said = json.loads(run("info", shared_data / TOBII, "--json"))
     assert (said["vendor"], said["samples"], said["size_px"]) == ("tobii_pro_lab", 4860, [1920, 1080])
     assert said["metadata"]["rows_skipped"] == {"Mouse": 138, "event": 2}
@@ -63,6 +63,9 @@ def test_info_says_what_a_recording_holds(shared_data: Path) -> None:
     for_people = run("info", shared_data / TOBII)
     assert "samples: 4860" in for_people
     assert "Mouse 138" in for_people
+    run("info", shared_data / TOBII, "--out", tmp_path / "info.csv")
+    rows = {row["name"]: row["value"] for row in read_table(tmp_path / "info.csv")}
+    assert (rows["samples"], rows["events.fixations"], rows["metadata.rows_skipped.Mouse"]) == ("4860", "40", "138")
     pupil = json.loads(run("info", shared_data / "pupil_core_export", "--json"))
     assert pupil["metadata"]["share_confidence_0"] == pytest.approx(132 / 9302, abs=1e-6)
 
