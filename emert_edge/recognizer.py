@@ -307,7 +307,7 @@ class Recognizer:
         Parameters
         ----------
         face, scene
-            A video, an animated GIF, a folder of images, or a `FrameSource`.
+            A video, an animated GIF, a folder of images, or a `FrameSource`; or, as `face` alone, a recorded session.
         gaze
             A gaze recording's file or folder, a `GazeRecording`, or `GazeSamples`.
         session
@@ -337,6 +337,8 @@ class Recognizer:
             Nothing to estimate was given, or clock domains differ.
         """
         offset_ns = gaze_offset_ns(gaze_offset_ms)
+        if session is None and isinstance(face, (str, Path)) and Path(face).is_file() and is_recording(face):
+            session, face = face, None
         if session is not None and is_recording(session):
             if (face, gaze, scene, offset_ns, record) != (None, None, None, 0, None):
                 raise ValueError(f"{session} holds all streams of a session: nothing else can be given beside it")

@@ -88,6 +88,7 @@ def test_a_run_is_replayed_bit_for_bit(
     assert len(before) >= 8
     assert any(estimate.face is not None for estimate in before)
     assert lines(list(recognizer.run(session=path))) == lines(before)
+    assert lines(list(recognizer.run(str(path)))) == lines(before)
     counts = topics(path)
     assert counts["/estimate"] == counts["/window"] == len(before)
     assert ("/face/image" in counts) is frames
