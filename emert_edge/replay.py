@@ -50,8 +50,10 @@ def replay_estimates(session: Session, inputs: Inputs, *, gaze_offset_ns: int, r
         session.finish()
         yield from session.estimates()
     finally:
-        session.close()
-        inputs.close()
+        try:
+            session.close()
+        finally:
+            inputs.close()
 
 
 def _frame_items(source: FrameSource, order: int, rebase: bool, push: Callable[..., None]) -> Iterator[_Item]:
