@@ -5,14 +5,17 @@ interpolated: what is rejected is NaN.
 
 - *Range and speed* (`M. E. Kret and E. E. Sjak-Shie, "Preprocessing pupil size data: guidelines and code", Behavior
   Research Methods 51, 2019`): sizes outside 1.5–9 mm (where the unit is millimetres) are none; nor is a sample whose
-  dilation speed, the larger of the two to its neighbours, lies above median + 16 · MAD of all speeds of that eye.
-- *Blink margins* (the same): 50 ms before and after a gap of 75 ms to 2 s, where the lids cover the pupil in part.
+  dilation speed, the larger of the two to its neighbours, lies above median + 16 · MAD of that eye's speeds. Speeds of
+  0 don't count, for trackers that give each size several times; nor is the MAD taken for less than a quarter of the
+  median, for those that round sizes, so that most speeds are alike.
+- *Blink margins* (the same): 50 ms before and after a gap of 75 ms to 2 s, where the lids cover the pupil in part; a
+  blink that only the lids show (the pupil was measured, or guessed, all the same) goes with its margins.
 - *Eyes*: the mean of both; where one is missing the other, moved by half of the median difference between them.
 - *Baseline*: the median over a stretch of time.
 - *Light*: brighter scenes make smaller pupils. The logarithm of luminance is convolved with the pupil's impulse
   response (an Erlang gamma function, t^10.1 · exp(−10.1 t / t_max), after B. Hoeks and W. Levelt, Behavior Research
   Methods 25, 1993), fitted to the pupil by least squares with the t_max of 0.4 to 1.4 s that explains most, and its
-  part taken out.
+  part taken out. Where luminance is not known, nor is the pupil without light: it is NaN.
 - *Light, without luminance* (after M. Soleymani, M. Pantic and T. Pun, "Multimodal emotion recognition in response to
   videos", IEEE Transactions on Affective Computing 3(2), 2012): of many people who saw one stimulus, what their pupils
   have in common is mostly the light; the rank-one component of all traces is taken out of each. What they all felt
@@ -30,6 +33,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from emert_edge.eye.detection import detect_events
 from emert_edge.eye.samples import ARRAY_NAMES, GazeSamples
 
 __all__ = ["Pupil", "PupilStep", "clean_pupil", "remove_common_response", "remove_light_response", "scene_luminance"]
@@ -43,7 +47,8 @@ _SMALLEST_MM, _LARGEST_MM = 1.5, 9.0
 _SHORTEST_GAP_NS, _LONGEST_GAP_NS = 75_000_000, 2_000_000_000
 _RESPONSE_HZ = 50.0
 _SHAPE = 10.1
-_PEAKS_S = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+_PEAKS_S = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4)
+_LONGEST_S = 200_000.0  # two days: what is longer is a mistake in the times
 _DARK = 1e-3  # of full white: below it a camera knows nothing
 _GROUP_HZ = 10.0
 _FEWEST_SAMPLES = 30
@@ -149,6 +154,7 @@ def clean_pupil(
             raise ValueError(f"{name} must not be negative, not {value!r}")
     ordered = samples.sorted()
     t_ns = ordered.t_ns
+    shut = _near_blinks(ordered, margin_ms * 1e6)
     eyes, counts = [], {"range": 0, "speed": 0, "margins": 0}
     facts: dict[str, dict[str, float]] = {name: {} for name in counts}
     for name in ("left", "right"):
@@ -158,7 +164,7 @@ def clean_pupil(
         size[outside] = np.nan
         fast, threshold = _too_fast(t_ns, size, outlier_mads)
         size[fast] = np.nan
-        near = _near_gaps(t_ns, np.isfinite(size), margin_ms * 1e6)
+        near = shut | _near_gaps(t_ns, np.isfinite(size), margin_ms * 1e6)
         near &= np.isfinite(size)
         size[near] = np.nan
         for step, rejected in (("range", outside), ("speed", fast), ("margins", near)):
@@ -191,15 +197,29 @@ def _too_fast(t_ns: Int64Array, size: Float64Array, mads: float) -> tuple[BoolAr
     if places.size < 3:
         return fast, math.nan
     elapsed = np.diff(t_ns[places]) / 1e9
-    step = np.abs(np.diff(size[places]))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = np.where(elapsed > 0, step / elapsed, 0.0)
+    forward = elapsed[elapsed > 0]
+    if not forward.size:
+        return fast, math.nan
+    # Clocks jitter: of two samples that came nearly at once the step must not look like a jump.
+    between = np.abs(np.diff(size[places])) / np.maximum(elapsed, 0.5 * float(np.median(forward)))
     speed = np.maximum(np.append(between, 0.0), np.insert(between, 0, 0.0))
-    middle = float(np.median(speed))
-    threshold = middle + mads * float(np.median(np.abs(speed - middle)))
-    if threshold > 0 or (middle == 0 and mads < math.inf):
-        fast[places[speed > threshold]] = True
+    moving = speed[speed > 0]
+    if not moving.size:
+        return fast, math.nan
+    middle = float(np.median(moving))
+    threshold = middle + mads * max(float(np.median(np.abs(moving - middle))), middle / 4)
+    fast[places[speed > threshold]] = True
     return fast, threshold
+
+
+def _near_blinks(samples: GazeSamples, margin_ns: float) -> BoolArray:
+    """Samples within a blink, or close to one, by the lids: a pupil that is lost leaves a gap of its own."""
+    near = np.zeros(len(samples), bool)
+    for blink in detect_events(samples).blinks if samples.has("openness_left") or samples.has("openness_right") else ():
+        edges = blink.start_ns - margin_ns, blink.stop_ns + margin_ns + 1
+        first, last = np.searchsorted(samples.t_ns, edges, "left")
+        near[first:last] = True
+    return near
 
 
 def _near_gaps(t_ns: Int64Array, seen: BoolArray, margin_ns: float) -> BoolArray:
@@ -274,19 +294,22 @@ def remove_light_response(pupil: Pupil, t_ns: npt.ArrayLike, luminance: npt.Arra
     pupil : Pupil
         Cleaned.
     t_ns, luminance : array_like, shape (m,)
-        Luminance over time, from 0, in any linear unit; in the clock of the pupil's times.
+        Luminance over time, from 0, in any linear unit; in the clock of the pupil's times. A value holds until the
+        next, the last one for one usual step, a single one throughout.
 
     Returns
     -------
     Pupil
         With one step more, `light`: the time of the response's peak, its gain in the pupil's unit per tenfold
-        luminance, and the share of variance that it explained. Where brighter does not go with smaller, nothing is
-        taken out, and the gain is 0. The mean stays.
+        luminance, the share of variance that it explained, and the number of sizes that were rejected because
+        luminance is not known at their times. Where brighter does not go with smaller, nothing is taken out, and the
+        gain is 0. The mean stays.
 
     Raises
     ------
     ValueError
-        If the series is empty, of two lengths, negative, not finite, or its times fall.
+        If the series is empty, of two lengths, negative, not finite, or its times fall; if it tells of no moment of
+        the pupil's, or the pupil's times span more than two days.
     """
     times, light = np.asarray(t_ns, np.int64), np.asarray(luminance, np.float64)
     if times.ndim != 1 or times.shape != light.shape or not times.size:
@@ -295,9 +318,16 @@ def remove_light_response(pupil: Pupil, t_ns: npt.ArrayLike, luminance: npt.Arra
         raise ValueError("luminance must be finite and not negative")
     if (np.diff(times) < 0).any():
         raise ValueError("t_ns must not fall")
-    seen = np.isfinite(pupil.size)
+    known = _known(times, pupil.t_ns)
+    measured = np.isfinite(pupil.size)
+    seen = known & measured
+    if measured.any() and not known.any():
+        raise ValueError(
+            f"luminance of {times[0]} to {times[-1]} ns tells nothing of a pupil of {pupil.t_ns[0]} to "
+            f"{pupil.t_ns[-1]} ns: bring both to one clock"
+        )
     peak, gain, share = math.nan, 0.0, 0.0
-    taken = np.zeros(pupil.size.size)
+    taken = np.where(known, 0.0, np.nan)
     if seen.sum() >= _FEWEST_SAMPLES:
         target = pupil.size[seen].astype(np.float64)
         target -= target.mean()
@@ -309,14 +339,26 @@ def remove_light_response(pupil: Pupil, t_ns: npt.ArrayLike, luminance: npt.Arra
             explained = slope * float(own @ target) / float(target @ target) if target.any() else 0.0
             if slope < 0 and explained > share:
                 peak, gain, share = candidate, slope, explained
-                taken = slope * (expected - expected[seen].mean())
-    step = PupilStep("light", {"peak_s": peak, "gain": gain, "explained": share})
+                taken = np.where(known, slope * (expected - expected[seen].mean()), np.nan)
+    facts = {"peak_s": peak, "gain": gain, "explained": share, "rejected": int((measured & ~known).sum())}
+    step = PupilStep("light", facts)
     left, right, size = (np.asarray(eye - taken, np.float32) for eye in (pupil.left, pupil.right, pupil.size))
     return replace(pupil, left=left, right=right, size=size, steps=(*pupil.steps, step))
 
 
+def _known(times: Int64Array, at_ns: Int64Array) -> BoolArray:
+    """Where a series of values, each of which holds until the next, says something."""
+    if times.size == 1:
+        return np.ones(at_ns.size, bool)
+    return np.asarray((at_ns >= times[0]) & (at_ns < int(times[-1]) + max(int(np.median(np.diff(times))), 1)))
+
+
 def _response(times: Int64Array, light: Float64Array, at_ns: Int64Array, peak_s: float) -> Float64Array:
     """Log luminance after the pupil's impulse response, at some times."""
+    if int(at_ns[-1]) - int(at_ns[0]) > _LONGEST_S * 1e9:
+        raise ValueError(
+            f"the pupil's times span {(int(at_ns[-1]) - int(at_ns[0])) / 3.6e12:.0f} hours; two days at most"
+        )
     begin = int(at_ns[0]) - 4_000_000_000
     grid = np.arange(math.ceil((int(at_ns[-1]) - begin) / 1e9 * _RESPONSE_HZ) + 2) / _RESPONSE_HZ
     held = np.clip(np.searchsorted((times - begin) / 1e9, grid, "right") - 1, 0, len(times) - 1)

@@ -76,6 +76,44 @@ def test_what_lids_cover_beside_a_blink_goes() -> None:
     assert step_of(unmoved, "margins")["rejected_left"] in (0, 1)
 
 
+@given(
+    times=st.integers(1, 8), step=st.sampled_from([0.0, 0.01, 0.05, 0.1]), spike=st.integers(20, 900),
+    seed=st.integers(0, 100),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_a_tracker_that_repeats_or_rounds_its_sizes_loses_spikes_alone(
+    times: int, step: float, spike: int, seed: int
+) -> None:
+    t, true, rng = trace(10, 120, seed)
+    told = np.repeat((true + rng.normal(0, 0.003, t.size))[::times], times)[: t.size]
+    told = np.round(told / step) * step if step else told
+    assert np.isfinite(clean_pupil(samples(t, told)).size).all()
+    first = spike // times * times
+    told[first : first + times] = 8.0
+    kept = np.isfinite(clean_pupil(samples(t, told), margin_ms=0).size)
+    assert not kept[[first, first + times - 1]].any()
+    assert (~kept).sum() <= 4  # its first and last sample, and their neighbours
+
+
+def test_clocks_that_jitter_make_no_jumps() -> None:
+    t, left, rng = trace(20, 250)
+    left += rng.normal(0, 0.003, t.size)
+    t[1000:4000:100] = t[999:3999:100] + 1e-5
+    assert np.isfinite(clean_pupil(samples(t, left)).size).all()
+    t[1000:4000:100] = t[999:3999:100]
+    assert np.isfinite(clean_pupil(samples(t, left)).size).all()
+
+
+def test_lids_that_close_over_a_pupil_that_is_measured_all_the_same_are_a_blink() -> None:
+    t, left, _ = trace()
+    opened = np.where((t >= 5) & (t < 5.15), 1.0, 9.0)
+    both = {"openness_left": opened, "openness_right": opened}
+    made = GazeSamples(t_ns=np.round(t * S).astype(np.int64), pupil_left=left, pupil_unit="mm", **both)
+    missing = t[np.isnan(clean_pupil(made).size)]
+    assert (missing.min(), missing.max()) == pytest.approx((4.95, 5.19), abs=0.011)
+    assert missing.size in range(23, 27)
+
+
 def test_sizes_that_no_pupil_has_are_none_in_millimetres_alone() -> None:
     t, left, _ = trace()
     left[:50] = 9.5
@@ -134,6 +172,32 @@ def test_light_is_taken_out_and_emotion_stays(seed: int) -> None:
     assert facts["explained"] > 0.6
     assert np.nanmean(free.size) == pytest.approx(np.nanmean(pupil.size), abs=1e-5)
     assert np.array_equal(np.isnan(free.size), np.isnan(pupil.size))
+
+
+def test_where_luminance_is_not_known_there_is_no_pupil_without_light() -> None:
+    t, _, rng = trace(60, 60)
+    scene, answer = lit(t, rng)
+    pupil = clean_pupil(samples(t, 4 + answer + rng.normal(0, 0.01, t.size)))
+    times, light = np.round(scene[0] * S).astype(np.int64), scene[1]
+    part = remove_light_response(pupil, times[5:20], light[5:20])
+    known = (t >= 10) & (t < 40)
+    np.testing.assert_array_equal(np.isfinite(part.size), np.isfinite(pupil.size) & known)
+    assert step_of(part, "light")["rejected"] == (np.isfinite(pupil.size) & ~known).sum()
+    assert step_of(part, "light")["explained"] > 0.6
+    for offset in (10**15, -(10**15)):
+        with pytest.raises(ValueError, match="one clock"):
+            remove_light_response(pupil, times + offset, light)
+    constant = remove_light_response(pupil, [times[0]], [0.5])  # a single value holds throughout
+    np.testing.assert_array_equal(constant.size, pupil.size)
+    assert step_of(constant, "light")["gain"] == 0
+
+
+def test_times_that_nobody_means_are_no_endless_work() -> None:
+    t = np.arange(100) * 0.01
+    t[-1] = 1e9
+    pupil = clean_pupil(samples(t, np.full(100, 3.0) + 0.01 * np.sin(t)))
+    with pytest.raises(ValueError, match="two days"):
+        remove_light_response(pupil, [0, 10**9, 10**18], [1, 2, 3])
 
 
 def test_where_brighter_does_not_make_smaller_nothing_is_taken_out() -> None:
