@@ -55,6 +55,7 @@ def in_turns(benchmark: Any, ways: Ways, beside: str) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):
         for name, work in ways.items():
+            time.sleep(0.02)  # the pool of threads of the way before spins for a while
             begun = time.perf_counter()
             work()
             times[name].append(1000 * (time.perf_counter() - begun))
