@@ -132,8 +132,6 @@ def open_inputs(
     if scene_space not in ("scene", "screen"):
         raise ValueError(f"scene_space must be 'scene' or 'screen', not {scene_space!r}")
     if recorded is not None:
-        if is_recording(recorded):
-            raise SourceError(f"{recorded}: a recorded session is replayed by run(session=…), not live")
         if gaze is not None:
             raise ValueError(f"{recorded} is a session with gaze of its own: give no other gaze beside it")
         gaze = Path(recorded)

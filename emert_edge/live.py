@@ -203,6 +203,14 @@ class LiveEstimates(Iterator[Estimate]):
         self._shared = _Shared()
         self._estimates = _consume(session, inputs, self._shared, gaze_offset_ns, rebase, policy, max_queue)
 
+    @classmethod
+    def played(cls, estimates: Iterator[Estimate]) -> LiveEstimates:
+        """A recorded session's estimates, each at its own time after the first datum's."""
+        made = cls.__new__(cls)
+        made._shared = _Shared()
+        made._estimates = _played(estimates, made._shared)
+        return made
+
     def __iter__(self) -> LiveEstimates:
         return self
 
@@ -225,6 +233,21 @@ class LiveEstimates(Iterator[Estimate]):
         """End the stream and release its sources; for the thread that iterates."""
         self._shared.stop()
         self._estimates.close()  # type: ignore[attr-defined]
+
+
+def _played(estimates: Iterator[Estimate], shared: _Shared) -> Iterator[Estimate]:
+    start_ns = None
+    try:
+        for estimate in estimates:
+            if start_ns is None:  # half of the first window had been seen when it was due
+                first_ns = round((estimate.window_s[0] + estimate.window_s[1]) / 2 * 1e9)
+                start_ns = time.monotonic_ns() - first_ns
+            due_ns = start_ns + estimate.t_ns
+            if shared.stopped.wait(max(0, due_ns - time.monotonic_ns()) / 1e9):
+                return
+            yield replace(estimate, latency_ms=max(0, time.monotonic_ns() - due_ns) / 1e6)
+    finally:
+        estimates.close()  # type: ignore[attr-defined]
 
 
 def _consume(

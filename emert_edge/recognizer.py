@@ -384,8 +384,8 @@ class Recognizer:
     ) -> LiveEstimates:
         """Estimate live streams: each source is read by a thread of its own.
 
-        Recordings may take the place of devices; they are played at their own pace, and the stream ends when all
-        sources have ended.
+        Recordings may take the place of devices, and a recorded session (`session`) the place of all; they are played
+        at their own pace, and the stream ends when all sources have ended.
 
         Parameters
         ----------
@@ -406,6 +406,10 @@ class Recognizer:
         """
         offset_ns = gaze_offset_ns(gaze_offset_ms)
         check_policy(policy, max_queue)
+        if session is not None and is_recording(session):
+            if (face, gaze, scene, offset_ns, record) != (None, None, None, 0, None):
+                raise ValueError(f"{session} holds all streams of a session: nothing else can be given beside it")
+            return LiveEstimates.played(self._replayed(Recording(session), stride_s))
         inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=True)
         try:
             stream = self.session(stride_s=stride_s, clock="monotonic", record=record, record_frames=record_frames)

@@ -142,6 +142,23 @@ def test_a_live_session_is_replayed_bit_for_bit_but_for_its_latency(recognizer: 
     assert [estimate.to_dict() for estimate in recognizer.run(session=path)] == before
 
 
+def test_a_recorded_session_is_played_at_its_own_pace(
+    recognizer: Recognizer, recorded: Path, simulated: SimulatedSession
+) -> None:
+    before = [estimate.to_dict() for estimate in recognizer.run(session=recorded)]
+    first_s = sum(before[0]["window_s"]) / 2  # it was due when half of its window had been seen
+    begun = time.monotonic()
+    with recognizer.live(session=recorded) as stream:
+        played = []
+        for estimate in stream:
+            assert time.monotonic() - begun >= estimate.time_s - first_s - 0.1  # not before its time
+            assert estimate.latency_ms is not None
+            played.append({**estimate.to_dict(), "latency_ms": None})
+            if len(played) == 3:
+                stream.stop()
+    assert played == before[:3]
+
+
 def test_gaze_alone_and_scenes_are_recorded(
     recognizer: Recognizer, tmp_path: Path, simulated: SimulatedSession
 ) -> None:
@@ -328,8 +345,8 @@ def test_what_cannot_be_is_refused(recognizer: Recognizer, recorded: Path, tmp_p
     assert not missing.exists()
     with pytest.raises(ValueError, match="nothing else can be given"):
         recognizer.run(gaze=GazeSamples(t_ns=[1]), session=recorded)
-    with pytest.raises(SourceError, match="replayed by run"):
-        recognizer.live(session=recorded)
+    with pytest.raises(ValueError, match="nothing else can be given"):
+        recognizer.live(gaze=GazeSamples(t_ns=[1]), session=recorded)
     with pytest.raises(SourceError, match="check the path"):
         recognizer.run(session=tmp_path / "nothing.mcap")
     from mcap.writer import Writer

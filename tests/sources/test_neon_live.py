@@ -212,9 +212,9 @@ def test_gaze_arrives_in_the_scene_at_its_time(companion: Companion) -> None:
     assert (np.nanmin(x), np.nanmax(y)) == (0.25, 0.75)
     assert np.isnan(x).mean() == pytest.approx(0.1, abs=0.03)  # not worn
     assert {piece.clock for piece in pieces} == {MONOTONIC}
-    assert -5 < np.median(late_ms[10:]) < 60
+    assert -5 < np.median(late_ms[10:]) < 250
     times = np.concatenate([piece.t_ns for piece in pieces])
-    assert np.median(np.diff(times)) == pytest.approx(10 * MS, rel=0.2)
+    assert np.median(np.diff(times)) == pytest.approx(10 * MS, rel=0.5)
     assert (pieces[0].space, pieces[0].size_px) == ("scene", (1600, 1200))
     assert not pieces[0].has("pupil_left")
 
