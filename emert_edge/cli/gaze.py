@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from emert_edge.cli.options import Json
@@ -18,7 +19,6 @@ from emert_edge.errors import EmertError, FrameSourceError, SourceError
 from emert_edge.eye import (
     FEATURE_NAMES,
     Events,
-    Pupil,
     clean_pupil,
     detect_events,
     eye_features,
@@ -27,6 +27,7 @@ from emert_edge.eye import (
 )
 from emert_edge.sources import open_frames
 from emert_edge.sources.gaze import GAZE_FORMATS, GazeRecording, open_gaze, read_columns
+from emert_edge.sources.luminance import read_luminance
 
 __all__ = ["GazeColumns", "RecordingFormat", "RecordingPath", "gaze_app", "opened"]
 
@@ -134,17 +135,37 @@ def features(
             "--scene", metavar="VIDEO", help="What was seen from the first sample on: its light is taken out."
         ),
     ] = None,
+    luminance: Annotated[
+        Path | None,
+        typer.Option(
+            "--luminance",
+            metavar="CSV",
+            readable=False,
+            help="The same by a table: luminance, and t_s, t_ms or t_ns from the first sample on.",
+        ),
+    ] = None,
+    offset_s: Annotated[
+        float, typer.Option(help="When the first sample was taken, in the scene's or the luminance's time.")
+    ] = 0.0,
     format: RecordingFormat = "auto",
     gaze_columns: GazeColumns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
-    _require_answer(out, as_json, path, scene, gaze_columns)
+    if scene is not None and luminance is not None:
+        raise typer.BadParameter("give --scene or --luminance", param_hint="--luminance")
+    _require_answer(out, as_json, path, scene, luminance, gaze_columns)
     samples = opened(path, format, gaze_columns).samples.sorted()
     note = ""
-    if clean_pupils or scene is not None:
+    series = None
+    if scene is not None:
+        series = _scene_light(scene)
+    elif luminance is not None:
+        series = read_luminance(luminance)
+    if clean_pupils or series is not None:
         pupil = clean_pupil(samples)
-        if scene is not None:
-            pupil = _without_light(pupil, scene)
+        if series is not None:
+            times, light = series
+            pupil = remove_light_response(pupil, times + (int(samples.t_ns[0]) - round(offset_s * 1e9)), light)
         samples = pupil.put_into(samples)
         note = "; " + ", ".join(f"{step.name} {_facts(step.facts)}" for step in pupil.steps)
     span_ns = round(token_ms * 1e6)
@@ -197,8 +218,8 @@ def _events(
     )
 
 
-def _without_light(pupil: Pupil, scene: str) -> Pupil:
-    """The pupils without what the scene's light explains; both begin together."""
+def _scene_light(scene: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """A scene's luminance, its times from the first frame on."""
     frames = open_frames(scene)
     try:
         times, light = scene_luminance(frames.frames())
@@ -206,7 +227,7 @@ def _without_light(pupil: Pupil, scene: str) -> Pupil:
         frames.close()
     if not times.size:
         raise FrameSourceError(f"{scene}: no frame to take the light from")
-    return remove_light_response(pupil, times - times[0] + pupil.t_ns[0], light)
+    return times - times[0], light
 
 
 def _facts(facts: Mapping[str, float]) -> str:
