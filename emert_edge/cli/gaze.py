@@ -58,6 +58,8 @@ _EVENT_COLUMNS = (
     "kind", "start_ns", "stop_ns", "duration_ms", "x", "y", "dispersion_deg", "amplitude_deg", "peak_velocity_deg_s",
     "start_x", "start_y", "end_x", "end_y", "evidence",
 )  # fmt: skip
+_PARQUET = ".parquet"
+_TEXTS = ("kind", "evidence", "name", "value")  # of all columns; those that end in _ns are int64, the others float64
 
 
 @gaze_app.command()
@@ -74,7 +76,7 @@ def info(
     summary = opened(path, format, gaze_columns).summary()
     if out is not None:
         rows = [[name, _shown(value)] for name, value in _flat(summary)]
-        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, ("name", "value"), rows))
+        publish(out, _table(out, ("name", "value"), rows))
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False))
         return
@@ -281,6 +283,8 @@ def _number(value: float) -> float:
 def _require_answer(out: Path | None, as_json: bool, *inputs: str | Path | None) -> None:
     if out is not None:
         refuse_to_replace(out, *inputs)
+        if out.suffix.lower() == _PARQUET:
+            _pyarrow(out)  # before the work is done
     if out is None and not as_json:
         raise typer.BadParameter("say where the table goes, or ask for --json", param_hint="--out")
 
@@ -293,16 +297,31 @@ def _csv(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> byt
     return text.getvalue().encode()
 
 
+def _table(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """A table as CSV, or as Parquet where the file's name says so."""
+    return (_parquet if out.suffix.lower() == _PARQUET else _csv)(out, header, rows)
+
+
 def _parquet(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    pyarrow, parquet = _pyarrow(out)
+    columns = {}
+    for place, name in enumerate(header):
+        kind = pyarrow.string() if name in _TEXTS else pyarrow.int64() if name.endswith("_ns") else pyarrow.float64()
+        columns[name] = pyarrow.array([None if row[place] == "" else row[place] for row in rows], kind)
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def _pyarrow(out: Path) -> tuple[Any, Any]:
     try:
         import pyarrow
-        import pyarrow.parquet
+        from pyarrow import parquet
     except ImportError:
-        raise EmertError(f"{out}: Parquet is written with pyarrow; pip install pyarrow, or name a .csv file") from None
-    columns = {name: [None if row[place] == "" else row[place] for row in rows] for place, name in enumerate(header)}
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
-    return buffer.getvalue()
+        raise EmertError(
+            f"{out}: Parquet needs pyarrow: pip install 'emert-edge[recordings]', or name a .csv file"
+        ) from None
+    return pyarrow, parquet
 
 
 def _answer(
@@ -310,7 +329,7 @@ def _answer(
 ) -> None:
     """Write a table to a file (CSV, or Parquet by its name), print it as JSON, or both."""
     if out is not None:
-        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, header, rows))
+        publish(out, _table(out, header, rows))
     if as_json:
         cells = (dict(zip(header, (None if cell == "" else cell for cell in row), strict=True)) for row in rows)
         typer.echo(json.dumps(list(cells)))

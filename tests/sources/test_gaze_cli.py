@@ -231,6 +231,28 @@ def test_tables_come_as_parquet_too(table: Path, columns: Path, tmp_path: Path) 
         pandas.testing.assert_frame_equal(one[held], other[held], check_dtype=False)
 
 
+def test_parquet_columns_have_their_types_whatever_they_hold(table: Path, columns: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    out = tmp_path / "events.PARQUET"
+    run("events", table, "--gaze-columns", columns, "--out", out)
+    held = parquet.read_table(out)
+    types = {field.name: str(field.type) for field in held.schema}
+    assert held["evidence"].null_count == held.num_rows  # no blink: files with and without must have one schema
+    assert {types[name] for name in ("kind", "evidence")} == {"string"}
+    assert {types[name] for name in ("start_ns", "stop_ns")} == {"int64"}
+    assert {types[name] for name in types if name not in ("kind", "evidence", "start_ns", "stop_ns")} == {"double"}
+
+
+def test_without_pyarrow_parquet_names_the_extra(
+    table: Path, columns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for command in ("info", "events"):
+        with pytest.raises(EmertError, match=r"emert-edge\[recordings\]"):
+            run(command, table, "--gaze-columns", columns, "--out", tmp_path / "t.parquet")
+    assert not (tmp_path / "t.parquet").exists()
+
+
 def test_features_of_cleaned_pupils(table: Path, columns: Path, tmp_path: Path) -> None:
     out = tmp_path / "features.csv"
     lines = table.read_text().splitlines()
