@@ -1,4 +1,4 @@
-"""Eye behaviour: features, events, readers. Outside the timings: making the signals, and the disk's first reading.
+"""Eye behaviour: features, events, pupils, readers. Not in the timings: making the signals, the disk's first reading.
 
 pymovements and pandas stand beside ours where they are installed; they are no dependency of anything here.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emert_edge.eye import GazeSamples, detect_events, eye_features
+from emert_edge.eye import GazeSamples, clean_pupil, detect_events, eye_features
 from emert_edge.sources import open_gaze
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -75,6 +75,35 @@ def test_events_by_pymovements(benchmark: Any, method: str) -> None:
         benchmark.pedantic(detection.ivt, kwargs={"velocities": velocities, "timesteps": timesteps}, rounds=3)
     else:
         benchmark.pedantic(detection.idt, kwargs={"positions": positions, "timesteps": timesteps}, rounds=3)
+
+
+@pytest.mark.benchmark(group="pupils: ten minutes at 500 Hz, artefacts out")
+def test_pupils(benchmark: Any) -> None:
+    samples = signal(600, 500)
+    pupil = benchmark.pedantic(clean_pupil, (samples,), rounds=5, warmup_rounds=1)
+    benchmark.extra_info["samples_per_second"] = len(samples) / benchmark.stats["mean"]
+    assert 0.8 < np.isfinite(pupil.size).mean() < 1
+
+
+@pytest.mark.benchmark(group="pupils: ten minutes at 500 Hz, artefacts out")
+def test_pupils_by_pandas(benchmark: Any) -> None:
+    """The usual few lines: both eyes' range, gaps with margins, dilation speed, the mean; no blinks by the lids."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    samples = signal(600, 500)
+    table = pandas.DataFrame({"left": samples.pupil_left, "right": samples.pupil_right})
+
+    def cleaned() -> Any:
+        eyes = table.where((table >= 1.5) & (table <= 9))
+        near = eyes.isna().astype("int8").rolling(51, center=True, min_periods=1).max() > 0
+        eyes = eyes.mask(near)
+        speed = eyes.diff().abs()
+        speed = speed.combine(speed.shift(-1), np.fmax)
+        median = speed.median()
+        return eyes.mask(speed > median + 16 * (speed - median).abs().median()).mean(axis=1)
+
+    size = benchmark.pedantic(cleaned, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["samples_per_second"] = len(samples) / benchmark.stats["mean"]
+    assert 0.8 < size.notna().mean() < 1
 
 
 def repeated(folder: Path, source: Path, times: int) -> Path:

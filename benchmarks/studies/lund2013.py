@@ -3,8 +3,11 @@
 FOLDER is a checkout of richardandersson/EyeMovementDetectorEvaluation. Each sample is fixation or not, by coder and by
 detector; the figure is Cohen's kappa over all samples of a stimulus class, the mean over both coders. Our settings for
 a trial are those that do best, by kappa, on the other trials of its class, and beside that those that do best on all;
-pymovements gets the best threshold for the very trials that it is measured on. Durations are compared by the number and
-the median of fixations.
+pymovements gets the best threshold for the very trials that it is measured on, and the better of two ways to compute
+velocity and of two shortest fixations. Durations are compared by the number and the median of fixations.
+
+Times are those of the samples where a file holds them: one trial with an image was sampled at 200 Hz, not at the 500
+that its file states. Some files end in padding, which is left out.
 
 Needs scipy, scikit-learn and pymovements, none of which the SDK needs.
 """
@@ -50,45 +53,54 @@ class Trial:
     def read(cls, first: Path) -> Trial:
         held = [first, first.with_name(first.name.replace(CODERS[0], CODERS[1]))]
         tables = [loadmat(file, squeeze_me=True, struct_as_record=False)["ETdata"].pos for file in held]
-        count = min(map(len, tables))
+        count = min(int((table[:, 0] != 0).sum()) for table in tables)
+        time_us = tables[0][:count, 0]
+        timed = bool(np.isfinite(time_us).all())
+        t_ns = np.round((time_us - time_us[0]) * 1000).astype(np.int64) if timed else np.arange(count) * 2_000_000
         pixels = tables[0][:count, 3:5].astype(np.float64)
         pixels[(pixels == 0).all(1)] = np.nan  # how these files write a lost eye
-        samples = GazeSamples(
-            t_ns=np.arange(count) * 2_000_000, x=pixels[:, 0] / SCREEN_PX[0], y=pixels[:, 1] / SCREEN_PX[1]
-        )
+        samples = GazeSamples(t_ns=t_ns, x=pixels[:, 0] / SCREEN_PX[0], y=pixels[:, 1] / SCREEN_PX[1])
         return cls(first.name, first.parent.name, samples, pixels, [table[:count, 5] == FIXATION for table in tables])
+
+
+def covered(times: np.ndarray[Any, np.dtype[np.int64]], spans: list[tuple[int, int]]) -> Bools:
+    """Which samples lie in a span, both ends included."""
+    member = np.zeros(len(times), bool)
+    for start, stop in spans:
+        member[np.searchsorted(times, start) : np.searchsorted(times, stop, "right")] = True
+    return member
 
 
 def ours(trial: Trial, method: str, settings: dict[str, float]) -> tuple[Bools, list[float]]:
     found = detect_events(
         trial.samples, method, screen_size_mm=SCREEN_MM, screen_distance_mm=DISTANCE_MM, **settings  # type: ignore[arg-type]
     ).fixations  # fmt: skip
-    member = np.zeros(len(trial.samples), bool)
-    for event in found:
-        member[event.start_ns // 2_000_000 : event.stop_ns // 2_000_000 + 1] = True
+    member = covered(trial.samples.t_ns, [(event.start_ns, event.stop_ns) for event in found])
     return member, [event.duration_ms for event in found]
 
 
-def theirs(trial: Trial, method: str, threshold: float, minimum_ms: int) -> tuple[Bools, list[float]]:
+def theirs(
+    trial: Trial, method: str, threshold: float, minimum_ms: int, velocity: str = ""
+) -> tuple[Bools, list[float]]:
     import pymovements as pm
     from pymovements import events
 
+    step_ms = round(float(np.median(np.diff(trial.samples.t_ns))) / 1e6)  # pymovements wants steps of one length
+    timesteps = np.arange(len(trial.samples)) * step_ms
     experiment = pm.Experiment(
-        *SCREEN_PX, SCREEN_MM[0] / 10, SCREEN_MM[1] / 10, DISTANCE_MM / 10, origin="upper left", sampling_rate=500
-    )
-    timesteps = np.arange(len(trial.samples)) * 2
+        *SCREEN_PX, SCREEN_MM[0] / 10, SCREEN_MM[1] / 10, DISTANCE_MM / 10, origin="upper left",
+        sampling_rate=1000 / step_ms,
+    )  # fmt: skip
     gaze = pm.gaze.from_numpy(time=timesteps, pixel=trial.pixels.T, experiment=experiment)
     gaze.pix2deg()
     if method == "ivt":
-        gaze.pos2vel("fivepoint")
+        gaze.pos2vel(velocity, **({"window_length": 7, "degree": 2} if velocity == "savitzky_golay" else {}))
         given = {"velocities": np.array(gaze.samples["velocity"].to_list(), float), "velocity_threshold": threshold}
     else:
         given = {"positions": np.array(gaze.samples["position"].to_list(), float), "dispersion_threshold": threshold}
     found = getattr(events, method)(**given, timesteps=timesteps, minimum_duration=minimum_ms).frame
-    member = np.zeros(len(trial.samples), bool)
-    for onset, offset in zip(found["onset"].to_list(), found["offset"].to_list(), strict=True):
-        member[int(onset) // 2 : int(offset) // 2 + 1] = True
-    return member, [float(duration) for duration in found["duration"].to_list()]
+    spans = [(int(on), int(off)) for on, off in zip(found["onset"].to_list(), found["offset"].to_list(), strict=True)]
+    return covered(timesteps, spans), [float(duration) for duration in found["duration"].to_list()]
 
 
 def kappa(members: list[Bools], trials: list[Trial]) -> float:
@@ -154,7 +166,8 @@ def coded_durations(trials: list[Trial], coder: int) -> list[float]:
     durations = []
     for trial in trials:
         edges = np.flatnonzero(np.diff(np.concatenate([[0], trial.coded[coder].astype(int), [0]])))
-        durations += ((edges[1::2] - edges[::2] - 1) * 2.0).tolist()
+        times_ms = trial.samples.t_ns / 1e6
+        durations += (times_ms[edges[1::2] - 1] - times_ms[edges[::2]]).tolist()
     return durations
 
 
@@ -183,8 +196,13 @@ def main(folder: Path) -> None:
                 row(f"ours, {method}, {name}", kappa(members, own), durations)
         for method, thresholds in (("ivt", (4, 6, 8, 12, 16, 20, 25, 30, 40, 50, 70, 100)),
                                    ("idt", (0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0))):  # fmt: skip
+            ways = ("fivepoint", "savitzky_golay") if method == "ivt" else ("",)
             best = max(
-                (best_threshold(own, lambda t, x, m=method, n=n: theirs(t, m, x, n), thresholds) for n in (60, 100)),
+                (
+                    best_threshold(own, lambda t, x, m=method, n=n, v=way: theirs(t, m, x, n, v), thresholds)
+                    for n in (60, 100)
+                    for way in ways
+                ),
                 key=lambda one: one[0],
             )
             row(f"pymovements, {method}, best threshold here ({best[1]:g})", best[0], best[2])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from emert_edge.cli.options import Json
@@ -18,7 +19,6 @@ from emert_edge.errors import EmertError, FrameSourceError, SourceError
 from emert_edge.eye import (
     FEATURE_NAMES,
     Events,
-    Pupil,
     clean_pupil,
     detect_events,
     eye_features,
@@ -27,6 +27,7 @@ from emert_edge.eye import (
 )
 from emert_edge.sources import open_frames
 from emert_edge.sources.gaze import GAZE_FORMATS, GazeRecording, open_gaze, read_columns
+from emert_edge.sources.luminance import read_luminance
 
 __all__ = ["GazeColumns", "RecordingFormat", "RecordingPath", "gaze_app", "opened"]
 
@@ -57,6 +58,8 @@ _EVENT_COLUMNS = (
     "kind", "start_ns", "stop_ns", "duration_ms", "x", "y", "dispersion_deg", "amplitude_deg", "peak_velocity_deg_s",
     "start_x", "start_y", "end_x", "end_y", "evidence",
 )  # fmt: skip
+_PARQUET = ".parquet"
+_TEXTS = ("kind", "evidence", "name", "value")  # of all columns; those that end in _ns are int64, the others float64
 
 
 @gaze_app.command()
@@ -73,7 +76,7 @@ def info(
     summary = opened(path, format, gaze_columns).summary()
     if out is not None:
         rows = [[name, _shown(value)] for name, value in _flat(summary)]
-        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, ("name", "value"), rows))
+        publish(out, _table(out, ("name", "value"), rows))
     if as_json:
         typer.echo(json.dumps(summary, ensure_ascii=False))
         return
@@ -134,17 +137,37 @@ def features(
             "--scene", metavar="VIDEO", help="What was seen from the first sample on: its light is taken out."
         ),
     ] = None,
+    luminance: Annotated[
+        Path | None,
+        typer.Option(
+            "--luminance",
+            metavar="CSV",
+            readable=False,
+            help="The same by a table: luminance, and t_s, t_ms or t_ns from the first sample on.",
+        ),
+    ] = None,
+    offset_s: Annotated[
+        float, typer.Option(help="When the first sample was taken, in the scene's or the luminance's time.")
+    ] = 0.0,
     format: RecordingFormat = "auto",
     gaze_columns: GazeColumns = None,
 ) -> None:
     """Describe the recording by the 39 features, a row a span from the first sample on, and write them as a table."""
-    _require_answer(out, as_json, path, scene, gaze_columns)
+    if scene is not None and luminance is not None:
+        raise typer.BadParameter("give --scene or --luminance", param_hint="--luminance")
+    _require_answer(out, as_json, path, scene, luminance, gaze_columns)
     samples = opened(path, format, gaze_columns).samples.sorted()
     note = ""
-    if clean_pupils or scene is not None:
+    series = None
+    if scene is not None:
+        series = _scene_light(scene)
+    elif luminance is not None:
+        series = read_luminance(luminance)
+    if clean_pupils or series is not None:
         pupil = clean_pupil(samples)
-        if scene is not None:
-            pupil = _without_light(pupil, scene)
+        if series is not None:
+            times, light = series
+            pupil = remove_light_response(pupil, times + (int(samples.t_ns[0]) - round(offset_s * 1e9)), light)
         samples = pupil.put_into(samples)
         note = "; " + ", ".join(f"{step.name} {_facts(step.facts)}" for step in pupil.steps)
     span_ns = round(token_ms * 1e6)
@@ -197,8 +220,8 @@ def _events(
     )
 
 
-def _without_light(pupil: Pupil, scene: str) -> Pupil:
-    """The pupils without what the scene's light explains; both begin together."""
+def _scene_light(scene: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """A scene's luminance, its times from the first frame on."""
     frames = open_frames(scene)
     try:
         times, light = scene_luminance(frames.frames())
@@ -206,7 +229,7 @@ def _without_light(pupil: Pupil, scene: str) -> Pupil:
         frames.close()
     if not times.size:
         raise FrameSourceError(f"{scene}: no frame to take the light from")
-    return remove_light_response(pupil, times - times[0] + pupil.t_ns[0], light)
+    return times - times[0], light
 
 
 def _facts(facts: Mapping[str, float]) -> str:
@@ -260,6 +283,8 @@ def _number(value: float) -> float:
 def _require_answer(out: Path | None, as_json: bool, *inputs: str | Path | None) -> None:
     if out is not None:
         refuse_to_replace(out, *inputs)
+        if out.suffix.lower() == _PARQUET:
+            _pyarrow(out)  # before the work is done
     if out is None and not as_json:
         raise typer.BadParameter("say where the table goes, or ask for --json", param_hint="--out")
 
@@ -272,16 +297,31 @@ def _csv(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> byt
     return text.getvalue().encode()
 
 
+def _table(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """A table as CSV, or as Parquet where the file's name says so."""
+    return (_parquet if out.suffix.lower() == _PARQUET else _csv)(out, header, rows)
+
+
 def _parquet(out: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    pyarrow, parquet = _pyarrow(out)
+    columns = {}
+    for place, name in enumerate(header):
+        kind = pyarrow.string() if name in _TEXTS else pyarrow.int64() if name.endswith("_ns") else pyarrow.float64()
+        columns[name] = pyarrow.array([None if row[place] == "" else row[place] for row in rows], kind)
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def _pyarrow(out: Path) -> tuple[Any, Any]:
     try:
         import pyarrow
-        import pyarrow.parquet
+        from pyarrow import parquet
     except ImportError:
-        raise EmertError(f"{out}: Parquet is written with pyarrow; pip install pyarrow, or name a .csv file") from None
-    columns = {name: [None if row[place] == "" else row[place] for row in rows] for place, name in enumerate(header)}
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), buffer)
-    return buffer.getvalue()
+        raise EmertError(
+            f"{out}: Parquet needs pyarrow: pip install 'emert-edge[recordings]', or name a .csv file"
+        ) from None
+    return pyarrow, parquet
 
 
 def _answer(
@@ -289,7 +329,7 @@ def _answer(
 ) -> None:
     """Write a table to a file (CSV, or Parquet by its name), print it as JSON, or both."""
     if out is not None:
-        publish(out, (_parquet if out.suffix == ".parquet" else _csv)(out, header, rows))
+        publish(out, _table(out, header, rows))
     if as_json:
         cells = (dict(zip(header, (None if cell == "" else cell for cell in row), strict=True)) for row in rows)
         typer.echo(json.dumps(list(cells)))

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,7 @@ __all__ = ["fixation_map"]
 Image = npt.NDArray[np.uint8]
 
 _CANVAS_WIDTH = 1280
+_ASPECT_TOLERANCE = 0.02
 _FUSED, _SHOWN = 112, 448  # what the model sees, and how large it is shown
 
 
@@ -54,6 +56,9 @@ def fixation_map(
     fused: Annotated[
         bool, typer.Option("--fused", help="Draw what the model sees: the frame at 112 × 112, and its fixation map.")
     ] = False,
+    stretch: Annotated[
+        bool, typer.Option("--stretch", help="Take a picture of another shape than the recording's screen, too.")
+    ] = False,
     format: RecordingFormat = "auto",
     gaze_columns: GazeColumns = None,
 ) -> None:
@@ -67,12 +72,15 @@ def fixation_map(
     if video is not None:
         frames = open_frames(video)
         try:
+            _require_same_view(recording, frames.name, frames.size, stretch=stretch, still=False)
             number, size = _draw_video(out, recording.samples, frames, events, trail_s, offset_s, sigma_px, fused)
         finally:
             frames.close()
         typer.echo(f"{out}: {number} frames of {size[0]} × {size[1]} pixels, {drawn} points of gaze")
         return
     picture = _picture(image, recording.samples)
+    if image is not None:
+        _require_same_view(recording, image.name, (picture.shape[1], picture.shape[0]), stretch=stretch, still=True)
     times = recording.samples.t_ns
     span = int(times.min()), int(times.max()) + 1
     path_drawn = events.fixations if events is not None else ()
@@ -92,6 +100,25 @@ def _events(recording: GazeRecording) -> Events:
         screen_size_mm=recording.metadata.get("screen_size_mm"),
         screen_distance_mm=recording.metadata.get("screen_distance_mm"),
     )
+
+
+def _require_same_view(
+    recording: GazeRecording, name: str, size: tuple[int, int] | None, *, stretch: bool, still: bool
+) -> None:
+    """Check that the gaze's fractions are fractions of this picture: drawn over another one it would look as good."""
+    if still and recording.samples.space == "scene":
+        raise SourceError(
+            f"{recording.name}: its gaze lies in the picture of a head-worn camera, which moves with the head; draw it "
+            f"over that camera's --video, not over the still {name}"
+        )
+    if recording.samples.size_px is None or size is None or stretch:
+        return
+    width, height = recording.samples.size_px
+    if abs(size[0] * height / (size[1] * width) - 1) > _ASPECT_TOLERANCE:
+        raise SourceError(
+            f"{name} has {size[0]} × {size[1]} pixels, but the gaze of {recording.name} is for {width} × {height}: it "
+            "would land beside what was seen; pad the picture to what was shown, or stretch it (--stretch)"
+        )
 
 
 def _drawn(
@@ -129,22 +156,26 @@ def _draw_video(
     """Write the video; say how many frames of what size."""
     ordered = samples.sorted()
     shift = int(ordered.t_ns[0]) - round(offset_s * 1e9)
-    number, size, first_ns, reached = 0, (0, 0), None, False
+    number, first_ns, reached = 0, None, False
+    size: tuple[int, int] | None = None
     fps = getattr(frames, "fps", None) or 30.0
     with _video_writer(out, fps) as write:
         for frame in frames.frames():
             first_ns = frame.t_ns if first_ns is None else first_ns
             stop_ns = frame.t_ns - first_ns + shift + 1
             start_ns = stop_ns - round(trail_s * 1e9)
-            path = () if events is None else tuple(
-                one for one in events.fixations if one.stop_ns >= start_ns and one.start_ns < stop_ns
+            path = () if events is None else tuple(  # a fixation that goes on is as long as it is so far
+                replace(one, stop_ns=min(one.stop_ns, stop_ns - 1))
+                for one in events.fixations
+                if one.stop_ns >= start_ns and one.start_ns < stop_ns
             )  # fmt: skip
             picture, any_gaze = _drawn(frame.image, ordered, start_ns, stop_ns, path, sigma_px, fused)
             reached = reached or any_gaze
             write(picture)
-            number, size = number + 1, (picture.shape[1], picture.shape[0])
+            number, size = number + 1, size or (picture.shape[1], picture.shape[0])
         if not reached:
             raise SourceError(f"{frames.name}: no point of gaze lies on any frame; does --offset-s fit?")
+    assert size is not None  # the writer refuses a video without frames
     return number, size
 
 
@@ -159,16 +190,18 @@ def _video_writer(out: Path, fps: float) -> Iterator[Callable[[Image], None]]:
     os.close(descriptor)
     aside = Path(name)
     writer: Any = None
+    size = 0, 0
     try:
 
         def write(picture: Image) -> None:
-            nonlocal writer
+            nonlocal writer, size
             if writer is None:
-                size = picture.shape[1], picture.shape[0]
+                size = max(picture.shape[1] // 2 * 2, 2), max(picture.shape[0] // 2 * 2, 2)  # MPEG-4 takes even ones
                 writer = cv2.VideoWriter(str(aside), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
                 if not writer.isOpened():
                     raise EmertError(f"{out}: this OpenCV cannot write MPEG-4 video")
-            writer.write(picture)
+            fits = (picture.shape[1], picture.shape[0]) == size
+            writer.write(picture if fits else cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
         yield write
         if writer is None:

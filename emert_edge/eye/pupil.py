@@ -154,7 +154,8 @@ def clean_pupil(
             raise ValueError(f"{name} must not be negative, not {value!r}")
     ordered = samples.sorted()
     t_ns = ordered.t_ns
-    shut = _near_blinks(ordered, margin_ms * 1e6)
+    margin_ns = round(min(margin_ms * 1e6, _LONGEST_S * 1e9))
+    shut = _near_blinks(ordered, margin_ns)
     eyes, counts = [], {"range": 0, "speed": 0, "margins": 0}
     facts: dict[str, dict[str, float]] = {name: {} for name in counts}
     for name in ("left", "right"):
@@ -164,7 +165,7 @@ def clean_pupil(
         size[outside] = np.nan
         fast, threshold = _too_fast(t_ns, size, outlier_mads)
         size[fast] = np.nan
-        near = shut | _near_gaps(t_ns, np.isfinite(size), margin_ms * 1e6)
+        near = shut | _near_gaps(t_ns, np.isfinite(size), margin_ns)
         near &= np.isfinite(size)
         size[near] = np.nan
         for step, rejected in (("range", outside), ("speed", fast), ("margins", near)):
@@ -212,29 +213,34 @@ def _too_fast(t_ns: Int64Array, size: Float64Array, mads: float) -> tuple[BoolAr
     return fast, threshold
 
 
-def _near_blinks(samples: GazeSamples, margin_ns: float) -> BoolArray:
+def _near_blinks(samples: GazeSamples, margin_ns: int) -> BoolArray:
     """Samples within a blink, or close to one, by the lids: a pupil that is lost leaves a gap of its own."""
-    near = np.zeros(len(samples), bool)
-    for blink in detect_events(samples).blinks if samples.has("openness_left") or samples.has("openness_right") else ():
-        edges = blink.start_ns - margin_ns, blink.stop_ns + margin_ns + 1
-        first, last = np.searchsorted(samples.t_ns, edges, "left")
-        near[first:last] = True
-    return near
+    if not (samples.has("openness_left") or samples.has("openness_right")):
+        return np.zeros(len(samples), bool)
+    blinks = detect_events(samples).blinks
+    starts, stops = ([getattr(blink, edge) for blink in blinks] for edge in ("start_ns", "stop_ns"))
+    return _close_to(samples.t_ns, np.array(starts, np.int64), np.array(stops, np.int64), margin_ns)
 
 
-def _near_gaps(t_ns: Int64Array, seen: BoolArray, margin_ns: float) -> BoolArray:
+def _near_gaps(t_ns: Int64Array, seen: BoolArray, margin_ns: int) -> BoolArray:
     """Samples close to a gap that is as long as blinks are."""
-    near = np.zeros(seen.size, bool)
     places = np.flatnonzero(seen)
     if places.size < 2:
-        return near
+        return np.zeros(seen.size, bool)
     elapsed = np.diff(t_ns[places])
     usual = float(np.median(elapsed))
     gaps = np.flatnonzero((elapsed >= max(_SHORTEST_GAP_NS, 3 * usual)) & (elapsed <= _LONGEST_GAP_NS))
-    for before, after in zip(t_ns[places[gaps]].tolist(), t_ns[places[gaps + 1]].tolist(), strict=True):
-        first, last = np.searchsorted(t_ns, (before - margin_ns, after + margin_ns), "left")
-        near[first:last] = True
-    return near
+    return _close_to(t_ns, t_ns[places[gaps]], t_ns[places[gaps + 1]], margin_ns)
+
+
+def _close_to(t_ns: Int64Array, starts: Int64Array, stops: Int64Array, margin_ns: int) -> BoolArray:
+    """Which times lie within a stretch, or less than a margin from it."""
+    close = np.zeros(t_ns.size, bool)
+    firsts = np.searchsorted(t_ns, starts - margin_ns, "right")  # whole numbers: floats would copy all times
+    lasts = np.searchsorted(t_ns, stops + margin_ns, "left")
+    for first, last in zip(firsts.tolist(), lasts.tolist(), strict=True):
+        close[first:last] = True
+    return close
 
 
 def _combined(left: Float64Array, right: Float64Array) -> tuple[Float64Array, float]:

@@ -19,6 +19,7 @@ from emert_edge.cli.gaze_map import fixation_map
 from emert_edge.errors import EmertError, SourceError
 from emert_edge.eye import FEATURE_NAMES, detect_events, eye_features
 from emert_edge.sources import open_gaze
+from emert_edge.sources.luminance import read_luminance
 
 gaze_app.command(name="map")(fixation_map)  # as the application does
 
@@ -163,6 +164,61 @@ def test_fused_frames_are_what_the_model_sees(table: Path, columns: Path, tmp_pa
     assert cv2.VideoCapture(str(tmp_path / "f.mp4")).read()[1].shape == (448, 896, 3)
 
 
+def test_a_picture_of_another_shape_or_a_moving_heads_is_refused(table: Path, columns: Path, tmp_path: Path) -> None:
+    out, image = tmp_path / "map.png", tmp_path / "image.png"
+    cv2.imwrite(str(image), np.full((400, 400, 3), 60, dtype=np.uint8))
+    square = made_video(tmp_path / "square.mp4", size=(200, 200))
+    for seen, name in ((("--image", image), "map.png"), (("--video", square), "map.mp4")):
+        given = ("map", table, "--gaze-columns", columns, *seen, "--out", tmp_path / name)
+        with pytest.raises(SourceError, match=r"00 × .00 pixels.* 1600 × 900.*--stretch"):
+            run(*given)
+        assert not (tmp_path / name).exists()
+        run(*given, "--stretch")
+    columns.write_text(columns.read_text().replace('"size_px"', '"space": "scene", "size_px"'))
+    with pytest.raises(SourceError, match="head-worn"):
+        run("map", table, "--gaze-columns", columns, "--image", image, "--out", out, "--stretch")
+    run("map", table, "--gaze-columns", columns, "--out", out)  # over nothing at all it may be drawn
+
+
+def test_frames_of_odd_and_differing_sizes_are_all_written(table: Path, columns: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "frames", tmp_path / "map.mp4"
+    folder.mkdir()
+    for number, (width, height) in enumerate([(321, 181), (321, 181), (160, 90), (640, 360)]):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((height, width, 3), 60, dtype=np.uint8))
+    assert "4 frames" in run("map", table, "--gaze-columns", columns, "--video", folder, "--out", out)
+    capture = cv2.VideoCapture(str(out))
+    sizes = [capture.read()[1].shape for _ in range(4)]
+    assert sizes == [(180, 320, 3)] * 4
+    assert not capture.read()[0]
+
+
+def test_real_gaze_lies_where_the_heat_is(shared_data: Path, tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="SciPy is not installed")
+    folder = shared_data / "lund2013_annotated"
+    labelled, seen = folder / "annotated_data" / "data used in the article", folder / "Stimuli"
+    given = tmp_path / "gaze.csv", tmp_path / "columns.json"
+    given[1].write_text('{"ms":["t_ns","ms"],"gx":["x","px"],"gy":["y","px"],"size_px":[1024,768],"space":"screen"}')
+
+    def points(recording: str) -> np.ndarray:
+        held = scipy_io.loadmat(labelled / recording, squeeze_me=True)["ETdata"]["pos"].item()[:, 3:5]
+        rows = (f"{2 * n},{x},{y}\n" if x or y else f"{2 * n},,\n" for n, (x, y) in enumerate(held.tolist()))
+        given[0].write_text("ms,gx,gy\n" + "".join(rows))
+        return np.asarray(held)
+
+    looked = points("img/UL43_img_Rome_labelled_MN.mat")
+    image, out = seen / "images" / "Rome1024x768.png", tmp_path / "map.png"
+    run("map", given[0], "--gaze-columns", given[1], "--image", image, "--out", out)
+    hot = np.abs(cv2.imread(str(out)).astype(int) - cv2.imread(str(image))).max(axis=2) > 40
+    there = looked[(looked > 0).all(axis=1) & (looked < (1024, 768)).all(axis=1)].astype(int)
+    assert hot[there[:, 1], there[:, 0]].mean() > 0.8
+    assert hot.mean() < 0.2
+    points("video/UL27_video_triple_jump_labelled_RA.mat")
+    video = ("--video", seen / "videos" / "triple_jump.avi", "--out", tmp_path / "map.mp4")
+    with pytest.raises(SourceError, match="720 × 576"):  # PAL's pixels are not square
+        run("map", given[0], "--gaze-columns", given[1], *video)
+    assert "143 frames" in run("map", given[0], "--gaze-columns", given[1], *video, "--stretch")
+
+
 def test_tables_come_as_parquet_too(table: Path, columns: Path, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -173,6 +229,28 @@ def test_tables_come_as_parquet_too(table: Path, columns: Path, tmp_path: Path) 
         held = [column for column in one if one[column].notna().any()]
         assert list(one) == list(other)
         pandas.testing.assert_frame_equal(one[held], other[held], check_dtype=False)
+
+
+def test_parquet_columns_have_their_types_whatever_they_hold(table: Path, columns: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    out = tmp_path / "events.PARQUET"
+    run("events", table, "--gaze-columns", columns, "--out", out)
+    held = parquet.read_table(out)
+    types = {field.name: str(field.type) for field in held.schema}
+    assert held["evidence"].null_count == held.num_rows  # no blink: files with and without must have one schema
+    assert {types[name] for name in ("kind", "evidence")} == {"string"}
+    assert {types[name] for name in ("start_ns", "stop_ns")} == {"int64"}
+    assert {types[name] for name in types if name not in ("kind", "evidence", "start_ns", "stop_ns")} == {"double"}
+
+
+def test_without_pyarrow_parquet_names_the_extra(
+    table: Path, columns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for command in ("info", "events"):
+        with pytest.raises(EmertError, match=r"emert-edge\[recordings\]"):
+            run(command, table, "--gaze-columns", columns, "--out", tmp_path / "t.parquet")
+    assert not (tmp_path / "t.parquet").exists()
 
 
 def test_features_of_cleaned_pupils(table: Path, columns: Path, tmp_path: Path) -> None:
@@ -190,6 +268,70 @@ def test_features_of_cleaned_pupils(table: Path, columns: Path, tmp_path: Path) 
     assert "light (peak_s" in said
     with pytest.raises(SourceError, match=r"nothing\.mp4"):
         run(*given, "--scene", tmp_path / "nothing.mp4")
+
+
+@pytest.fixture
+def lit(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A pupil that answers to a screen that turns from dark to bright every four seconds: gaze, video, table."""
+    shift_s, rate, seconds = 100.0, 50, 40
+    t = np.arange(rate * seconds) / rate
+    bright = (((t - 0.5) // 4) % 2 == 1).astype(float)
+    smooth = np.convolve(np.append(np.zeros(20), bright), np.full(21, 1 / 21), mode="valid")
+    pupil = 5.0 - 1.5 * smooth + np.random.default_rng(0).normal(0, 0.01, t.size)
+    pupil[777] = 8.5
+    gaze, video, light = tmp_path / "gaze.csv", tmp_path / "scene.avi", tmp_path / "light.csv"
+    rows = [f"{round((s + shift_s) * 1e9)},0.5,0.5,{size}" for s, size in zip(t.tolist(), pupil.tolist(), strict=True)]
+    gaze.write_text("t_ns,x,y,pupil_left\n" + "\n".join(rows) + "\n")
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for frame in range(10 * seconds):
+        writer.write(np.full((48, 64, 3), 200 if (frame // 40) % 2 else 20, dtype=np.uint8))
+    writer.release()
+    light.write_text("t_s,luminance\n" + "\n".join(f"{4 * n},{(1, 60)[n % 2]}" for n in range(11)) + "\n")
+    return gaze, video, light
+
+
+def test_features_of_pupils_without_their_answer_to_light(lit: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    gaze, video, light = lit
+    out = tmp_path / "features.csv"
+    spread = {}
+    for name, options in {
+        "clean": ("--clean-pupils",),
+        "scene": ("--scene", video),
+        "table": ("--luminance", light),
+        "a second late": ("--luminance", light, "--offset-s", "-1"),
+    }.items():
+        said = run("features", gaze, "--token-ms", "1000", "--out", out, *options)
+        spread[name] = np.std([float(row["pupil_mean"]) for row in read_table(out) if float(row["pupil_mean"])])
+        assert ("light (peak_s" in said) is (name != "clean")
+    assert spread["clean"] > 0.5
+    assert max(spread["scene"], spread["table"]) < 0.25 * spread["clean"] < spread["a second late"]
+    with pytest.raises(ValueError, match="one clock"):
+        run("features", gaze, "--out", out, "--luminance", light, "--offset-s", "1000")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t_s,light\n0,1\n1,2\n", "line 1"),
+        ("t_s,t_ms,luminance\n0,0,1\n1,1,2\n", "line 1"),
+        ("", "line 1"),
+        ("t_s,luminance\n0,1\none,2\n", "line 3"),
+        ("t_s,luminance\n0,1\n1\n", "line 3"),
+        ("t_s,luminance\n0,1\ninf,2\n", "line 3"),
+        ("t_s,luminance\n0,1\n1,-2\n", "line 3"),
+        ("t_s,luminance\n0,1\n1,nan\n", "line 3"),
+        ("t_s,luminance\n", "line 2"),
+        ("t_s,luminance\n0,1\n1e300,1\n", "line 3"),
+    ],
+)
+def test_a_table_of_luminance_that_is_none_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "light.csv"
+    path.write_text(text)
+    with pytest.raises(SourceError, match=message) as caught:
+        read_luminance(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(SourceError, match="cannot be read"):
+        read_luminance(tmp_path / "none.csv")
 
 
 def test_a_picture_that_is_none_is_refused(table: Path, columns: Path, tmp_path: Path) -> None:
@@ -237,6 +379,7 @@ def test_a_full_disk_leaves_the_old_table(
         ("info", "x.tsv", "--format", "tobii"),
         ("info", "x.tsv", "--format", "pupil_core", "--gaze-columns", "c.json"),
         ("events", "x.tsv", "--out", "y", "--screen-mm", "wide"),
+        ("features", "x.tsv", "--out", "y", "--scene", "a.mp4", "--luminance", "b.csv"),
     ],
 )
 def test_wrong_usage_has_status_2(arguments: tuple[str, ...]) -> None:
