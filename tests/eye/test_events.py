@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from emert_edge.eye import Events, EventStream, GazeSamples, ViewingGeometry, definitions, detect_events
 from emert_edge.sources import open_gaze
 
+from .recordings import RECORDINGS
+
 MS = 1_000_000
 SCREEN_MM, DISTANCE_MM = (531.0, 299.0), 650.0
 METHODS = ("ivt", "idt")
@@ -276,19 +278,6 @@ def test_a_stream_has_the_events_of_the_whole_however_it_is_cut(
     samples: GazeSamples, method: str, cuts: list[int]
 ) -> None:
     assert streamed(pieces(samples, cuts), method) == detect_events(samples, method)
-
-
-RECORDINGS = (
-    "tobii_prolab_ivt/I-VT-normal Data export_short.tsv",
-    "tobii_studio_d2lab/data.tsv",
-    "pupil_core_export",
-    "neon_native_demo",
-    "eyelink_asc_pymovements/eyelink_monocular_example.asc",
-    "eyelink_asc_pymovements/eyelink_monocular_no_dummy_example.asc",
-    "eyelink_asc_pymovements/eyelink_binocular_example.asc",
-    "eyelink_asc_pymovements/eyelink_monocular_2khz_example.asc",
-    "eyelink_asc_pymovements/raccoons.asc",
-)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

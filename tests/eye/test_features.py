@@ -15,6 +15,8 @@ from emert_edge.eye import FEATURE_NAMES, FEATURE_UNITS, GazeSamples, definition
 from emert_edge.eye.samples import ARRAY_NAMES
 from emert_edge.sources import open_gaze
 
+from .recordings import RECORDINGS
+
 S = 1_000_000_000
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "eye-features.md"
 
@@ -220,18 +222,6 @@ def test_arrays_of_only_nan_equal_arrays_left_out() -> None:
 def test_wrong_arguments_are_named(arguments: tuple, error: type[Exception], named: str) -> None:
     with pytest.raises(error, match=named):
         eye_features(*arguments)
-
-
-RECORDINGS = (
-    "tobii_prolab_ivt/I-VT-normal Data export_short.tsv",
-    "tobii_studio_d2lab/data.tsv",
-    "pupil_core_export",
-    "neon_native_demo",
-    "eyelink_asc_pymovements/eyelink_monocular_example.asc",
-    "eyelink_asc_pymovements/eyelink_monocular_no_dummy_example.asc",
-    "eyelink_asc_pymovements/eyelink_binocular_example.asc",
-    "eyelink_asc_pymovements/raccoons.asc",
-)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

@@ -15,7 +15,9 @@ from emert_edge import Recognizer
 from emert_edge.clock import UNSYNCHRONISED
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
-from emert_edge.sources.live_gaze import MONOTONIC, LiveGaze
+from emert_edge.sources.live_gaze import MONOTONIC
+
+from .live_rounds import read
 
 MS = 1_000_000
 FREQUENCY = 2_405_480_000
@@ -100,15 +102,6 @@ def control() -> Iterator[Control]:
     made = Control()
     yield made
     made.close()
-
-
-def read(source: LiveGaze, seconds: float) -> Iterator:
-    deadline = time.monotonic() + seconds
-    for samples in source.chunks():
-        if len(samples):
-            yield samples
-        if time.monotonic() > deadline:
-            return
 
 
 def test_records_become_samples_at_their_times(control: Control) -> None:

@@ -21,8 +21,9 @@ from emert_edge import Recognizer  # noqa: E402
 from emert_edge.clock import UNSYNCHRONISED  # noqa: E402
 from emert_edge.errors import GazeFormatError, SourceError  # noqa: E402
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze  # noqa: E402
-from emert_edge.sources.live_gaze import MONOTONIC, LiveGaze  # noqa: E402
+from emert_edge.sources.live_gaze import MONOTONIC  # noqa: E402
 
+from .live_rounds import read  # noqa: E402
 from .lsl_outlet import LOCAL  # noqa: E402
 
 MS = 1_000_000
@@ -70,15 +71,6 @@ def outlet(name: str, **asked: Any) -> Iterator[Outlet]:
         for pipe in (made.process.stdin, made.process.stdout):
             assert pipe is not None
             pipe.close()
-
-
-def read(source: LiveGaze, seconds: float) -> Iterator[Any]:
-    deadline = time.monotonic() + seconds
-    for samples in source.chunks():
-        if len(samples):
-            yield samples
-        if time.monotonic() > deadline:
-            return
 
 
 def test_a_thousand_hertz_arrive_without_loss_at_their_times() -> None:

@@ -20,7 +20,7 @@ pytest.importorskip("pupil_labs.realtime_api", reason="pupil-labs-realtime-api i
 from emert_edge.clock import UNSYNCHRONISED
 from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
-from emert_edge.sources.live_gaze import MONOTONIC, LiveGaze
+from emert_edge.sources.live_gaze import MONOTONIC
 
 MS = 1_000_000
 RATE, CLOCK = 100, 90_000
@@ -188,15 +188,6 @@ def companion() -> Iterator[Companion]:
     made = Companion()
     yield made
     made.close()
-
-
-def read(source: LiveGaze, seconds: float) -> Iterator:
-    deadline = time.monotonic() + seconds
-    for samples in source.chunks():
-        if len(samples):
-            yield samples
-        if time.monotonic() > deadline:
-            return
 
 
 def test_gaze_arrives_in_the_scene_at_its_time(companion: Companion) -> None:
