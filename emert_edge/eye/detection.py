@@ -48,7 +48,7 @@ dispersion_deg
     >>> found += [stream.push(GazeSamples(t_ns=t + 400_000_000, x=np.full(100, 0.6), y=np.full(100, 0.5)))]
     >>> found += [stream.finish()]
     >>> [len(events.fixations) for events in found]
-    [0, 1, 1]
+    [0, 0, 2]
     """
 
     def __init__(

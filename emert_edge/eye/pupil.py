@@ -143,7 +143,8 @@ def clean_pupil(
     Examples
     --------
     >>> t = np.arange(200) * 10_000_000
-    >>> pupil = clean_pupil(GazeSamples(t_ns=t, pupil_left=np.where(t == 500_000_000, 6.0, 3.0), pupil_unit="mm"))
+    >>> left = np.where(t == 500_000_000, 6.0, 3.0 + 0.1 * np.sin(t / 1e9))
+    >>> pupil = clean_pupil(GazeSamples(t_ns=t, pupil_left=left, pupil_unit="mm"))
     >>> int(np.isnan(pupil.size).sum()), [step.name for step in pupil.steps]
     (3, ['range', 'speed', 'margins', 'eyes'])
     """
