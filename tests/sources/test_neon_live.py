@@ -22,6 +22,8 @@ from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
 from emert_edge.sources.live_gaze import MONOTONIC
 
+from .live_rounds import read
+
 MS = 1_000_000
 RATE, CLOCK = 100, 90_000
 AHEAD_S = 3.25  # of the phone's clock
