@@ -9,7 +9,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check
 TORCH ?= torch==2.13.0
 SOURCES := emert_edge export calibration tests benchmarks examples
 
-.PHONY: help demo test lint bench asan bundle clean
+.PHONY: help demo test lint bench book asan bundle clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -45,6 +45,9 @@ bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/be
 	@mkdir -p out
 	$(PY) -m pip install $(PIP_OPTIONS) "ai-edge-litert>=2" # runs the peer mini-XCEPTION
 	$(PY) -m pytest benchmarks -q -p no:warnings --benchmark-json=out/bench.json
+
+book: $(VENV)/ready ## Measure the charts of docs/benchmarks.md anew, on an idle machine (two minutes)
+	$(PY) benchmarks/book.py docs/images/cost.png
 
 asan: $(VENV)/ready ## Run the tests of compiled code under the address and undefined-behaviour sanitizers
 	csrc/asan.sh $(PY)

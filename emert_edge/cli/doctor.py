@@ -39,6 +39,16 @@ RIVALS = {
 
 MODULES = {"OpenCV": "cv2", "ONNX Runtime": "onnxruntime"}
 
+SOURCES = {
+    "live gaze over LSL": ("pylsl", "lsl"),
+    "live gaze of Neon": ("pupil_labs.realtime_api", "neon"),
+    "recorded sessions": ("mcap", "recordings"),
+    "XDF": ("pyxdf", "recordings"),
+    "workbooks": ("openpyxl", "recordings"),
+    "Parquet": ("pyarrow", "recordings"),
+}
+"""What needs an extra: the module that does it, and the extra that brings it."""
+
 
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, what can run here and what can't, and why.
@@ -62,6 +72,8 @@ def doctor(as_json: Json = False) -> None:
     typer.echo(f"{'kernels':22} {report['kernels']}")
     typer.echo(f"{'OpenCV with GStreamer':22} {'yes' if report['opencv_gstreamer'] else 'no'}")
     typer.echo(f"{'face detector':22} {report['detector']}")
+    for name, why_not in report["sources"].items():
+        typer.echo(f"{name:22} {why_not or 'yes'}")
     for bundle in report["bundles"]:
         typer.echo(f"{'bundle':22} {bundle['name']} ({bundle['place']}): {bundle['state']}")
     typer.echo("")
@@ -102,10 +114,22 @@ def examine() -> dict[str, Any]:
         "kernels": "missing" if "numpy" in broken else _kernels(problems),
         "opencv_gstreamer": "cv2" not in broken and _gstreamer(),
         "detector": "none" if {"cv2", "numpy"} & set(broken) else _detector(problems),
+        "sources": {name: _why_not(*needs) for name, needs in SOURCES.items()},
         "bundles": [] if {"pydantic", "numpy"} & set(broken) else _bundles(problems),
     }
     report["problems"] = problems
     return report
+
+
+def _why_not(module: str, extra: str) -> str | None:
+    """Why a source cannot be read; None where it can."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        return f"no: pip install 'emert-edge[{extra}]'"
+    except Exception as error:  # a library of its own that cannot be loaded, such as liblsl
+        return f"no: {module} cannot be loaded: {' '.join(str(error).split())}"
+    return None
 
 
 def _distributions() -> dict[str, str]:

@@ -57,9 +57,19 @@ def test_doctor_says_what_runs_and_why_not(emert: Run) -> None:
     assert report["engines"]["folder"].endswith("engines")
     assert report["versions"]["numpy"]
     assert any(bundle["name"] == "emert-demo" and bundle["state"] == "sound" for bundle in report["bundles"])
+    from emert_edge.cli.doctor import SOURCES
+
+    assert set(report["sources"]) == set(SOURCES)
+    assert all(why_not is None or why_not.startswith("no: ") for why_not in report["sources"].values())
     text = emert("doctor")
     assert text.returncode == 0
     assert "cpu" in text.stdout
+
+
+def test_doctor_names_the_extra_that_a_source_needs() -> None:
+    start = "import sys; sys.modules['pylsl'] = None; from emert_edge.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", start, "doctor", "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["sources"]["live gaze over LSL"] == "no: pip install 'emert-edge[lsl]'"
 
 
 def test_doctor_sees_a_double_installation(tmp_path: Path) -> None:
