@@ -167,16 +167,21 @@ class ExpressionTask(lightning.LightningModule):
 
 
 class FaceBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Whole batches of pictures by number."""
+    """Whole batches of pictures by number.
 
-    def __init__(self, faces: FaceImages) -> None:
-        self.faces = faces
+    Parameters
+    ----------
+    device : torch.device
+        Where all pictures lie; on a GPU no step then waits for its batch to be gathered and copied.
+    """
+
+    def __init__(self, faces: FaceImages, device: torch.device | str = "cpu") -> None:
+        self.crops = torch.from_numpy(faces.crops).to(device)
+        self.labels = torch.from_numpy(faces.labels).to(device)
 
     def __len__(self) -> int:
-        return len(self.faces)
+        return len(self.labels)
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        return {
-            "crops": torch.from_numpy(self.faces.crops[chosen]),
-            "labels": torch.from_numpy(self.faces.labels[chosen]),
-        }
+        rows = torch.from_numpy(chosen).to(self.crops.device)
+        return {"crops": self.crops[rows], "labels": self.labels[rows]}

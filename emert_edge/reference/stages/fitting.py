@@ -23,7 +23,7 @@ from emert_edge.errors import EmertError
 from emert_edge.reference.checkpoint import read_content
 from emert_edge.reference.configuration import TrainerSettings
 
-__all__ = ["EpochLines", "fit", "mixed_precision", "require_trainer", "threads_of"]
+__all__ = ["EpochLines", "fit", "mixed_precision", "require_trainer", "resting_place", "threads_of"]
 
 Report = Callable[[str], None]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -37,6 +37,16 @@ def mixed_precision(wanted: str, accelerator: str = "auto") -> Precision:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
+
+
+def resting_place(settings: TrainerSettings, size: int) -> torch.device:
+    """Where data of `size` bytes lie in training: on the one GPU that trains, if a quarter of its free memory holds them."""
+    one = settings.devices == 1 or (settings.devices == "auto" and torch.cuda.device_count() == 1)
+    if settings.accelerator in ("auto", "gpu", "cuda") and one and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        if 4 * size <= free:
+            return torch.device("cuda")
+    return torch.device("cpu")
 
 
 class EpochLines(lightning.Callback):

@@ -45,7 +45,7 @@ from emert_edge.reference.emert import Emert
 from emert_edge.reference.reactions import ReactionModel, load_backbone_weights
 from emert_edge.reference.stages.batches import batches
 from emert_edge.reference.stages.expressions import ExpressionTask, FaceBatches, Teacher
-from emert_edge.reference.stages.fitting import fit, require_trainer, threads_of
+from emert_edge.reference.stages.fitting import fit, require_trainer, resting_place, threads_of
 from emert_edge.reference.stages.reactions import load_reactions, train_reactions
 from emert_edge.reference.stages.sessions import MODALITIES, SessionTask, encode_faces, face_encoding, run_model
 
@@ -167,13 +167,14 @@ def train_expressions(
     teacher = None
     if stage.distilled:
         teacher = Teacher.read(stage.teacher, count) if stage.teacher else Teacher(model.face_encoder)
-    loader = batches(FaceBatches(learnt), len(learnt), stage.batch, configuration.seed)
+    place = resting_place(configuration.trainer, learnt.crops.nbytes + held.crops.nbytes)
+    loader = batches(FaceBatches(learnt, place), len(learnt), stage.batch, configuration.seed)
     task = ExpressionTask(
         model.face_encoder.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         stage, frequencies, stage.epochs * len(loader), configuration.seed, teacher,
     )  # fmt: skip
     figures = fit(
-        task, loader, batches(FaceBatches(held), len(held), 256), settings=configuration.trainer, folder=folder,
+        task, loader, batches(FaceBatches(held, place), len(held), 256), settings=configuration.trainer, folder=folder,
         stage="face encoder", epochs=stage.epochs, patience=stage.patience, averaging=stage.averaging, report=report,
     )  # fmt: skip
     logits = face_encoding(model)(held.crops)[1]
