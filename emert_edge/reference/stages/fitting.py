@@ -40,7 +40,7 @@ def mixed_precision(wanted: str, accelerator: str = "auto") -> Precision:
 
 
 def resting_place(settings: TrainerSettings, size: int) -> torch.device:
-    """Where data of `size` bytes lie in training: on the one GPU that trains, if a quarter of its free memory holds them."""
+    """Where data of `size` bytes lie in training: on the one GPU that trains, if a quarter of what is free suffices."""
     one = settings.devices == 1 or (settings.devices == "auto" and torch.cuda.device_count() == 1)
     if settings.accelerator in ("auto", "gpu", "cuda") and one and torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()

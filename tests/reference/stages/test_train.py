@@ -27,7 +27,7 @@ from emert_edge.reference.emert import Emert
 from emert_edge.reference.face_encoder import FaceEncoder
 from emert_edge.reference.stages.batches import BatchNumbers
 from emert_edge.reference.stages.expressions import Teacher
-from emert_edge.reference.stages.fitting import fit, threads_of
+from emert_edge.reference.stages.fitting import fit, resting_place, threads_of
 from emert_edge.reference.stages.run import load_faces, split_sessions, train, train_expressions
 
 TINY = """
@@ -359,3 +359,15 @@ def test_validation_shares_no_subject_with_training(tiny_run: tuple[Path, Path])
     nameless = [type(session)(**{**vars(session), "subject": None}) for session in sessions]
     with pytest.raises(EmertError, match="validation_by"):
         split_sessions(nameless, 0.3, "subject", 0)
+
+
+def test_data_lie_on_a_gpu_only_where_one_trains_and_has_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (4000, 8000))
+    assert resting_place(TrainerSettings(), 1000).type == "cuda"
+    assert resting_place(TrainerSettings(), 1001).type == "cpu"
+    assert resting_place(TrainerSettings(accelerator="cpu"), 1).type == "cpu"
+    assert resting_place(TrainerSettings(accelerator="gpu", devices=2), 1).type == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resting_place(TrainerSettings(), 1).type == "cpu"
