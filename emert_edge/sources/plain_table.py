@@ -197,7 +197,7 @@ def _entry(key: str, value: Any, inner: str) -> tuple[str, str | None, frozenset
     if not isinstance(other, str) or not isinstance(unit, (str, type(None))):
         raise ValueError(f"columns: in the entry {key!r} name and unit must be strings")
     if unit is not None:
-        unit = unit.strip().replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u")
+        unit = unit.strip().replace("\u03bc", "u").replace("\u00b5", "u")  # Greek mu, micro sign
     return other, unit, missing
 
 

@@ -44,7 +44,7 @@ def base_and_unit(name: str) -> tuple[str, str]:
     match = _UNIT.match(name)
     if match is None:
         return name, ""
-    unit = match["unit"].replace("\N{GREEK SMALL LETTER MU}", "u").replace("\N{MICRO SIGN}", "u")
+    unit = match["unit"].replace("\u03bc", "u").replace("\u00b5", "u")  # Greek mu, micro sign
     return match["base"], unit.replace(" ", "").lower()
 
 
