@@ -8,17 +8,20 @@ from torch import Tensor
 
 from emert_edge.bundle.manifest import FaceInput
 
-__all__ = ["augment_crops", "normalise_crops"]
+__all__ = ["augment_crops", "normalise_crops", "sent"]
 
-#: Mean and deviation of our models' input; the same for each plane, whatever the crop's size.
-FACE = FaceInput()
+#: Mean and deviation of our models' input, the same for each plane, whatever the crop's size.
+MEAN, DEVIATION = FaceInput().mean[0], FaceInput().std[0]
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values drawn on the CPU, on `device`: through pinned memory, so that no step waits for the one before it."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def normalise_crops(crops: Tensor) -> Tensor:
     """(n, 3, H, W) uint8 RGB to the face encoder's input, float32."""
-    mean = torch.tensor(FACE.mean, device=crops.device).view(1, 3, 1, 1)
-    std = torch.tensor(FACE.std, device=crops.device).view(1, 3, 1, 1)
-    return (crops.float() / 255 - mean) / std
+    return (crops.float() / 255 - MEAN) / DEVIATION
 
 
 def augment_crops(crops: Tensor, generator: torch.Generator, *, covered: float = 0.35) -> Tensor:
@@ -39,14 +42,14 @@ def augment_crops(crops: Tensor, generator: torch.Generator, *, covered: float =
     count, device = crops.shape[0], crops.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=generator).to(device)
+        return low + (high - low) * sent(torch.rand(count, *shape, generator=generator), device)
 
     def chosen(probability: float) -> Tensor:
         return uniform(0, 1, 1, 1, 1) < probability
 
     x = crops.float() / 255
     # One resampling for mirror, shift, scale and turn.
-    angle = torch.deg2rad(8 * torch.randn(count, generator=generator)).to(device)
+    angle = torch.deg2rad(8 * sent(torch.randn(count, generator=generator), device))
     scale = uniform(0.85, 1.15)
     mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -77,6 +80,4 @@ def augment_crops(crops: Tensor, generator: torch.Generator, *, covered: float =
     noise = torch.Generator(device)  # too many numbers to be drawn elsewhere and moved
     noise.manual_seed(int(torch.randint(2**62, (), generator=generator)))
     x = x + torch.randn(x.shape, generator=noise, device=device) * uniform(0, 0.03, 1, 1, 1)
-    shift = torch.tensor(FACE.mean, device=device).view(1, 3, 1, 1)
-    spread = torch.tensor(FACE.std, device=device).view(1, 3, 1, 1)
-    return (x.clamp(0, 1) - shift) / spread
+    return (x.clamp(0, 1) - MEAN) / DEVIATION

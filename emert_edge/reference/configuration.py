@@ -50,7 +50,7 @@ def face_input(size: str) -> FaceInput:
 class ModelSettings(Settings):
     """What is trained."""
 
-    size: Literal["nano", "base"] = "nano"
+    size: Literal["nano", "base", "large"] = "nano"
     gaze: Literal["maps", "points"] = Field("maps", description="fixation maps over the scene, or gaze points")
     token_width: int = Field(128, ge=8)
     fused_width: int = Field(64, ge=8)
@@ -78,6 +78,12 @@ class ExpressionStage(Settings):
     kind: Literal["expressions"]
     data: tuple[FaceSource, ...] = Field(min_length=1)
     validation: float = Field(0.05, gt=0, lt=1, description="share of each class held out to choose the epoch by")
+    split: int | None = Field(
+        None,
+        ge=0,
+        description="decides which pictures are held out, as the run's seed does if not given: "
+        "what teachers of other seeds hold out is then what their pupil holds out",
+    )
     epochs: int = Field(40, ge=1)
     batch: int = Field(128, ge=2)
     rate: float = Field(0.1, gt=0, description="highest learning rate of SGD")
@@ -100,8 +106,10 @@ class ExpressionStage(Settings):
         le=1,
         description="share of each target that is what the teacher says of the picture",
     )
-    teacher: Path | None = Field(
-        None, description="face_encoder.pt of another run; the encoder of the expressions stage before if not given"
+    teacher: Path | tuple[Path, ...] | None = Field(
+        None,
+        description="face_encoder.pt of another run, or of several, whose mean then teaches; "
+        "the encoder of the expressions stage before if not given",
     )
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the weights' moving average; 0 averages nothing")
     patience: int = Field(15, ge=1, description="epochs without a better validation loss after which to stop")

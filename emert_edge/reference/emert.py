@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emert_edge.reference.face_encoder import FaceEncoder, FixationEncoder
+from emert_edge.reference.face_encoder import FACE_SIZES, FaceEncoder, FixationEncoder
 
 __all__ = ["HEAD_OUTPUTS", "Decoupled", "Emert", "EmertConfig", "FusionHead", "reverse_gradient"]
 
@@ -64,8 +64,8 @@ class EmertConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.size not in ("nano", "base"):
-            raise ValueError(f"size must be 'nano' or 'base', got {self.size!r}")
+        if self.size not in FACE_SIZES:
+            raise ValueError(f"size must be one of {', '.join(FACE_SIZES)}, got {self.size!r}")
         if self.gaze not in ("maps", "points"):
             raise ValueError(f"gaze must be 'maps' or 'points', got {self.gaze!r}")
         for name in ("token_width", "fused_width", "face_tokens", "eye_tokens", "eye_features", "classes", "heads"):

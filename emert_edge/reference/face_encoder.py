@@ -10,7 +10,7 @@ from torch import Tensor, nn
 __all__ = ["FACE_SIZES", "FaceEncoder", "FixationEncoder", "ResidualBlock", "residual_network"]
 
 #: Rows and columns of the crop that each size of encoder takes.
-FACE_SIZES = {"nano": (48, 48), "base": (112, 112)}
+FACE_SIZES = {"nano": (48, 48), "base": (112, 112), "large": (112, 112)}
 
 
 class ResidualBlock(nn.Module):
@@ -71,6 +71,10 @@ def _backbone(size: str) -> tuple[nn.Sequential, int]:
         )
         widths: tuple[int, ...] = (64, 128, 256, 512)
         return residual_network(stem, 64, widths, (2, 2, 2, 2)), widths[-1]
+    if size == "large":  # ResNet-18 that keeps 56 × 56 where `base` pools to 28 × 28; 11.2 M parameters, 1.7 GMAC
+        stem = nn.Sequential(nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        widths = (64, 128, 256, 512)
+        return residual_network(stem, 64, widths, (2, 2, 2, 2)), widths[-1]
     # nano: one block at the picture's own 48 pixels, then stages at 24, 12 and 6; 1.5 M parameters, 149 MMAC
     stem = nn.Sequential(
         Luminance(),
@@ -87,9 +91,9 @@ class FaceEncoder(nn.Module):
 
     Parameters
     ----------
-    size : {"nano", "base"}
+    size : {"nano", "base", "large"}
         Which residual network: `base` is ResNet-18 at 112 × 112, `nano` a smaller one of the same blocks, at 48 × 48
-        and on the luminance alone.
+        and on the luminance alone; `large` is `base` without the stem's pooling, 3.6 times its work, made to teach.
     width : int
         Width of the token.
     classes : int

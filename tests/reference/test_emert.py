@@ -131,10 +131,10 @@ def test_gaze_points_are_read_as_fractions_and_far_outside_is_no_further_than_ou
 
 
 def test_nano_costs_at_most_150_million_multiply_accumulates_a_frame() -> None:
-    nano, base = (
+    nano, base, large = (
         multiply_accumulates(FaceEncoder(size, 128, 7), torch.zeros(1, 3, *FACE_SIZES[size])) for size in FACE_SIZES
     )
-    assert nano <= 150e6 < base
+    assert nano <= 150e6 < base < large
     # ResNet-18 at 112 × 112 without its classifier; the linear layers add under one part in a thousand.
     assert base == pytest.approx(484.4e6, rel=2e-3)
 

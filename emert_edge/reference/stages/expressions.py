@@ -7,11 +7,12 @@ classes' frequencies, times `balance`, is added to the logits in the loss and le
 
 A stage may distil a teacher: part of each target is what an encoder trained before says of the very same augmented
 picture (arXiv 2106.05237), which tells a disputed label from a clear one. The teacher is the encoder of the stage
-before (arXiv 1805.04770), or a larger one that another run has trained.
+before (arXiv 1805.04770), or larger ones that other runs have trained; of several the mean teaches.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import torchmetrics
 from torch import Tensor
 
 from emert_edge.errors import EmertError
-from emert_edge.reference.augment import augment_crops, normalise_crops
+from emert_edge.reference.augment import augment_crops, normalise_crops, sent
 from emert_edge.reference.checkpoint import load_checkpoint
 from emert_edge.reference.configuration import ExpressionStage
 from emert_edge.reference.data.faces import FaceImages
@@ -36,26 +37,30 @@ __all__ = ["ExpressionTask", "FaceBatches", "Teacher"]
 
 
 class Teacher:
-    """A trained face encoder at rest, asked for the shares of the classes.
+    """Trained face encoders at rest, asked for the shares of the classes.
 
     Parameters
     ----------
-    encoder : FaceEncoder
-        Is copied.
+    encoders : FaceEncoder
+        Are copied. The mean of their shares is what they say.
     """
 
-    def __init__(self, encoder: FaceEncoder) -> None:
-        self.encoder = deepcopy(encoder).eval().requires_grad_(False)
+    def __init__(self, *encoders: FaceEncoder) -> None:
+        self.encoders = [deepcopy(encoder).eval().requires_grad_(False) for encoder in encoders]
 
     @classmethod
-    def read(cls, file: Path, classes: int) -> Teacher:
-        """From the `face_encoder.pt` that a stage of another run has left; of any size.
+    def read(cls, files: Path | Sequence[Path], classes: int) -> Teacher:
+        """From the `face_encoder.pt` that stages of other runs have left; each of any size.
 
         Raises
         ------
         EmertError
-            If the file holds no face encoder, or one of another number of classes.
+            If a file holds no face encoder, or one of another number of classes.
         """
+        return cls(*(cls._encoder(file, classes) for file in ([files] if isinstance(files, Path) else files)))
+
+    @staticmethod
+    def _encoder(file: Path, classes: int) -> FaceEncoder:
         weights = load_checkpoint(file).get("face_encoder")
         if not isinstance(weights, dict) or "project.weight" not in weights:
             raise EmertError(f"{file}: holds no face encoder; name the face_encoder.pt of a run's expressions stage")
@@ -68,17 +73,21 @@ class Teacher:
                 name: value.shape for name, value in weights.items()
             }:
                 encoder.load_state_dict(weights)
-                return cls(encoder)
+                return encoder
         raise EmertError(f"{file}: its face encoder is of no size that this version knows ({', '.join(FACE_SIZES)})")
 
     def __call__(self, x: Tensor, prior: Tensor) -> Tensor:
         """(n, 3, H, W) normalised pictures of any size to (n, classes) shares; `prior` is added to the logits."""
-        rows_columns = FACE_SIZES[self.encoder.size]
-        self.encoder.to(x.device)
         with torch.no_grad():
-            if x.shape[2:] != rows_columns:
-                x = F.interpolate(x, rows_columns, mode="bilinear", align_corners=False)
-            return F.softmax(self.encoder(x)[1].float() + prior, 1)
+            return torch.stack([self._shares(encoder, x, prior) for encoder in self.encoders]).mean(0)
+
+    @staticmethod
+    def _shares(encoder: FaceEncoder, x: Tensor, prior: Tensor) -> Tensor:
+        rows_columns = FACE_SIZES[encoder.size]
+        encoder.to(x.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if x.shape[2:] != rows_columns:
+            x = F.interpolate(x, rows_columns, mode="bilinear", align_corners=False)
+        return F.softmax(encoder(x)[1].float() + prior, 1)
 
 
 class ExpressionTask(lightning.LightningModule):
@@ -128,7 +137,7 @@ class ExpressionTask(lightning.LightningModule):
         if stage.mixup > 0:
             beta = torch.distributions.Beta(stage.mixup, stage.mixup)
             share = float(beta.sample())
-            order = torch.randperm(len(x))
+            order = sent(torch.randperm(len(x)), x.device)
             x = share * x + (1 - share) * x[order]
             target = share * target + (1 - share) * target[order]
         prior = stage.balance * self.prior
@@ -183,5 +192,5 @@ class FaceBatches(torch.utils.data.Dataset[dict[str, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-        rows = torch.from_numpy(chosen).to(self.crops.device)
+        rows = sent(torch.from_numpy(chosen), self.crops.device)
         return {"crops": self.crops[rows], "labels": self.labels[rows]}

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -139,7 +140,9 @@ def fit(
         If it was interrupted; what the last whole epoch left is taken up by the next call.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    best = _Best(folder, filename="best", monitor=monitor, mode=mode, save_last=True, enable_version_counter=False)
+    best = _Checkpoints(folder, filename="best", monitor=monitor, mode=mode, enable_version_counter=False)
+    # One of its own: `save_last` would keep the last of those that were the best.
+    latest = _Checkpoints(folder, filename="last", enable_version_counter=False)
     kept = _Figures(monitor, mode)
     callbacks: list[lightning.Callback] = [
         kept,
@@ -147,7 +150,7 @@ def fit(
         EpochLines(report, stage),
     ]
     if averaging > 0:
-        callbacks.append(EMAWeightAveraging(decay=averaging))
+        callbacks.append(_MovingAverage(averaging))
     last = folder / "last.ckpt"
     if last.exists():
         _require_whole(last)
@@ -159,7 +162,7 @@ def fit(
             precision=mixed_precision(settings.precision, settings.accelerator),
             max_epochs=epochs,
             limit_train_batches=steps,
-            callbacks=[*callbacks, best],
+            callbacks=[*callbacks, best, latest],
             logger=[
                 # A part for each time that the run is taken up.
                 CSVLogger(folder, name="csv"),
@@ -170,6 +173,7 @@ def fit(
             enable_model_summary=False,
             enable_progress_bar=sys.stderr.isatty(),
             num_sanity_val_steps=0,
+            benchmark=True,  # one size of batch: the search for the fastest convolutions pays at once
         )
         try:
             trainer.fit(
@@ -225,7 +229,7 @@ def require_trainer(settings: TrainerSettings) -> None:
             raise EmertError(f"trainer: cannot run with {asked} here ({reason})") from error
 
 
-class _Best(ModelCheckpoint):
+class _Checkpoints(ModelCheckpoint):
     """Checkpoints of a run whose folder may have been moved since it was stopped."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -243,6 +247,36 @@ class _Best(ModelCheckpoint):
             | {name: moved(state_dict[name]) for name in paths}
             | {"dirpath": str(here), "best_k_models": ranked}
         )
+
+
+class _MovingAverage(WeightAveraging):
+    """Exponential moving average of weights and buffers, in a few launches and without waiting for a GPU.
+
+    The decay rises to its value over the first steps, min(decay, (1 + n) / (10 + n)), so that a short run's average is
+    not of the untrained weights.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take the step's weights into the average."""
+        step = trainer.global_step
+        if step <= self._latest_update_step or self._average_model is None:
+            return
+        self._latest_update_step = step
+        averaged, current = (
+            [value.detach() for value in (*module.parameters(), *module.buffers())]
+            for module in (self._average_model.module, pl_module)
+        )
+        real = [value.is_floating_point() for value in current]
+        share = 1 - min(self.decay, step / (9 + step))
+        torch._foreach_lerp_([*compress(averaged, real)], [*compress(current, real)], share)
+        counts = [not value for value in real]  # of batches that a norm has seen
+        torch._foreach_copy_([*compress(averaged, counts)], [*compress(current, counts)])
 
 
 class _Figures(lightning.Callback):

@@ -82,7 +82,8 @@ def load_faces(
     for source in stage.data:
         report(f"faces: {getattr(source, 'path', source.kind)}")
         faces = gather_faces(source, configuration.seed, configuration.classes, configuration.face, folder)
-        learnt_rows, held_rows = stratified_split(faces.labels, stage.validation, configuration.seed)
+        split = configuration.seed if stage.split is None else stage.split
+        learnt_rows, held_rows = stratified_split(faces.labels, stage.validation, split)
         kept.append(faces[learnt_rows])
         (drawings if isinstance(source, DrawnFaces) else photographs).append(faces[held_rows])
     learnt, held = FaceImages.joined(kept), FaceImages.joined(photographs or drawings)
@@ -177,6 +178,8 @@ def train_expressions(
         task, loader, batches(FaceBatches(held, place), len(held), 256), settings=configuration.trainer, folder=folder,
         stage="face encoder", epochs=stage.epochs, patience=stage.patience, averaging=stage.averaging, report=report,
     )  # fmt: skip
+    # As a run that is taken up loads it: the order of channels decides the last digits of sums.
+    model.face_encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     logits = face_encoding(model)(held.crops)[1]
     figures["temperature"] = fit_temperature(logits, held.labels)
     if _first_process():

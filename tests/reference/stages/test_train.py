@@ -155,6 +155,11 @@ def test_a_small_encoder_learns_from_the_file_of_a_large_one(tmp_path: Path) -> 
     with torch.no_grad():
         wanted = (large(F.interpolate(x, (112, 112), mode="bilinear"))[1] + prior).softmax(1)
     assert torch.allclose(teacher(x, prior), wanted, atol=1e-6)
+    other, second = FaceEncoder("nano", 64, 7).eval(), tmp_path / "second.pt"
+    save_checkpoint(second, {"face_encoder": other.state_dict(), "figures": {}})
+    with torch.no_grad():
+        both = (wanted + (other(x)[1] + prior).softmax(1)) / 2
+    assert torch.allclose(Teacher.read((file, second), 7)(x, prior), both, atol=1e-6)
     with pytest.raises(EmertError, match="tells 7 classes apart, this run 3"):
         Teacher.read(file, 3)
     narrowed = large.state_dict() | {"backbone.0.0.weight": torch.zeros(16, 3, 7, 7)}
@@ -207,6 +212,16 @@ def test_a_finished_run_is_not_trained_again(tiny_run: tuple[Path, Path], capsys
     assert Path(said["checkpoint"]) == run / "model.pt"
     assert "validation_uar" in said["validation"]["1-expressions"]
     assert (run / "model.pt").stat().st_mtime_ns == before
+
+
+def test_the_last_epoch_is_kept_whether_or_not_it_was_the_best(tiny_run: tuple[Path, Path]) -> None:
+    _, run = tiny_run
+    epochs = {}
+    for name in ("best", "last"):
+        held = torch.load(run / "1-expressions" / f"{name}.ckpt", weights_only=True)
+        epochs[name] = held["epoch"]
+    assert epochs["last"] == 2
+    assert epochs["best"] + 1 == json.loads((run / "metrics.json").read_text())["1-expressions"]["epoch"]
 
 
 def test_two_processes_train_together(tmp_path: Path) -> None:
