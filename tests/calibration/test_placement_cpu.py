@@ -6,12 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 onnx = pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
 import onnxruntime  # noqa: E402
-from emert_edge.calibration.placement_cpu import place_for_cpu, quantised_tensors  # noqa: E402
+from emert_edge.calibration.placement_cpu import in_blocks, place_for_cpu, quantised_tensors  # noqa: E402
 from emert_edge.calibration.ranges import collect_histograms, find_ranges, open_with_outputs  # noqa: E402
 
 from .graphs import GraphMaker  # noqa: E402
@@ -36,7 +38,8 @@ def test_onnx_runtime_fuses_it_into_integer_kernels(network: Any, frames: np.nda
     optimised = onnx.load(tmp_path / "optimised.onnx").graph
     kinds = Counter(node.op_type for node in optimised.node)
     assert (kinds["QLinearConv"], kinds["QLinearAdd"], kinds["Conv"], kinds["Add"]) == (6, 2, 0, 0)
-    assert kinds["QuantizeLinear"] == 2  # the frame, and what the token is made of: nothing turns float between
+    assert kinds["QuantizeLinear"] == 1  # the frame: nothing turns float before the token is made, which is float
+    assert kinds["Gemm"] == 2
     (pool,) = (node for node in optimised.node if node.op_type.endswith("MaxPool"))
     makers = {name: node.op_type for node in optimised.node for name in node.output}
     assert makers[pool.input[0]] != "DequantizeLinear"
@@ -49,7 +52,7 @@ def test_form_types_and_seven_bits(network: Any, frames: np.ndarray) -> None:
     assert placed.opset_import == network.opset_import
     assert (placed.graph.input, placed.graph.output) == (network.graph.input, network.graph.output)
     held = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in placed.graph.initializer}
-    for name in ("stem_w", "one_a_w", "two_project_w", "project_w"):
+    for name in ("stem_w", "one_a_w", "two_project_w"):
         assert name not in held
         (values,) = (array for key, array in held.items() if key.startswith(name) and array.ndim > 1)
         assert values.dtype == np.int8
@@ -58,8 +61,8 @@ def test_form_types_and_seven_bits(network: Any, frames: np.ndarray) -> None:
         held[node.input[2]].dtype for node in placed.graph.node if node.op_type == "QuantizeLinear"
     ]  # fmt: skip
     assert set(zero_points) == {np.dtype(np.uint8)}
-    heads = next(node for node in placed.graph.node if node.name == "classify")
-    assert heads.input[1] == "classify_w"
+    for name in ("project", "classify"):
+        assert next(node for node in placed.graph.node if node.name == name).input[1] == f"{name}_w"
 
 
 def test_integer_kernels_answer_as_the_graph_is_written(network: Any, frames: np.ndarray) -> None:
@@ -98,3 +101,25 @@ def test_a_layer_that_stays_float_stays_whole(network: Any, frames: np.ndarray) 
     (token,) = as_on_a_device(placed).run(["face_token"], {"frame": frames})
     (wanted,) = open_with_outputs(network, [], 1).run(["face_token"], {"frame": frames})
     assert np.square(token - wanted).sum() < 3e-3 * np.square(wanted).sum()
+
+
+@given(st.data())
+def test_blocks_of_pixels_as_channels_give_what_the_picture_gives(data: st.DataObject) -> None:
+    draw = data.draw
+    channels, stride = draw(st.integers(1, 4)), draw(st.integers(2, 4))
+    taps = [draw(st.integers(1, 7)) for _ in range(2)]
+    pads = [draw(st.integers(0, tap - 1)) for _ in range(2) for tap in taps]
+    sides = [stride * draw(st.integers(-(-tap // stride), 5)) for tap in taps]
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    make = GraphMaker()
+    weight = make.constant("weight", rng.normal(0, 1, (5, channels, *taps)).astype(np.float32))
+    make.node("Conv", ["frame", weight], "conv", pads=pads, strides=[stride] * 2)
+    model = make.model({"frame": ["batch", channels, *sides]}, {"out": "conv_out"})
+    frame = rng.normal(0, 1, (2, channels, *sides)).astype(np.float32)
+    (wanted,) = as_on_a_device(model).run(None, {"frame": frame})
+    made = in_blocks(model, ["conv"])
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = as_on_a_device(model).run(None, {"frame": frame})
+    assert np.allclose(found, wanted, atol=1e-5)
+    if all(tap >= stride for tap in taps) and not any(pads[2:]):
+        assert made == {"frame": "frame/blocks"}
