@@ -118,7 +118,7 @@ def in_blocks(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, str]:
 
 
 def _axis_in_blocks(side: int, taps: int, before: int, after: int, stride: int) -> tuple[int, int, int]:
-    """Taps of an axis in blocks, and its padding before and after; the latter negative where there is no such kernel."""
+    """Taps of an axis in blocks, and its padding before and after; the latter negative where no kernel does it."""
     begin = -(-before // stride)
     blocks = (taps - 1 - before) // stride + begin + 1
     given = (side + before + after - taps) // stride + 1
