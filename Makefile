@@ -9,11 +9,11 @@ PIP_OPTIONS := --quiet --disable-pip-version-check
 TORCH ?= torch==2.13.0
 SOURCES := emert_edge export calibration tests benchmarks examples
 
-.PHONY: help demo test lint bench book asan bundle clean
+.PHONY: help demo test lint bench book asan aarch64 bundle clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(DEMO)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f) $(shell find emert_edge export calibration -type f -not -path '*/__pycache__/*')
 	@echo "installing into $(DEMO): a download of some 100 MB and a build, two to three minutes"
@@ -51,6 +51,9 @@ book: $(VENV)/ready ## Measure the charts of docs/benchmarks.md anew, on an idle
 
 asan: $(VENV)/ready ## Run the tests of compiled code under the address and undefined-behaviour sanitizers
 	csrc/asan.sh $(PY)
+
+aarch64: $(VENV)/ready ## Cross-build for 64-bit Arm, and run the demo and tests in an emulated Debian (root; docs/install.md)
+	HERE="$(CURDIR)/$(PY)" tests/aarch64/run.sh
 
 bundle: $(VENV)/ready ## Train, measure and export the packaged bundle anew (FER2013=FOLDER; some hours; resumes when interrupted)
 	$(PY) -m emert_edge.reference.packaged --faces "$(FER2013)" $(if $(MUXSPACE),--other-faces "$(MUXSPACE)") --out emert_edge/bundles/emert-demo
