@@ -9,7 +9,7 @@ PIP_OPTIONS := --quiet --disable-pip-version-check
 TORCH ?= torch==2.13.0
 SOURCES := emert_edge export calibration tests benchmarks examples
 
-.PHONY: help demo test lint bench book asan aarch64 bundle clean
+.PHONY: help demo test lint bench book asan aarch64 wheels bundle clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -54,6 +54,9 @@ asan: $(VENV)/ready ## Run the tests of compiled code under the address and unde
 
 aarch64: $(VENV)/ready ## Cross-build for 64-bit Arm, and run the demo and tests in an emulated Debian (root; docs/install.md)
 	HERE="$(CURDIR)/$(PY)" tests/aarch64/run.sh
+
+wheels: ## Build a wheel for each Python that is here, and run the demo from it in an empty environment
+	tests/wheels.sh
 
 bundle: $(VENV)/ready ## Train, measure and export the packaged bundle anew (FER2013=FOLDER; some hours; resumes when interrupted)
 	$(PY) -m emert_edge.reference.packaged --faces "$(FER2013)" $(if $(MUXSPACE),--other-faces "$(MUXSPACE)") --out emert_edge/bundles/emert-demo
