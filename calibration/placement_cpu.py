@@ -2,15 +2,15 @@
 
 Activations are unsigned and asymmetric, weights signed and symmetric with a scale for each output channel, biases
 INT32; layers, ReLUs, residual additions and poolings between them are quantised at both ends, so that ONNX Runtime runs
-them as QLinearConv, QLinearAdd and QGemm and nothing is turned into float between two of them.
+them as QLinearConv and QLinearAdd and nothing is turned into float between two of them.
 
 Weights use 7 bits. Processors before VNNI (AVX2 alone) add two products of 8 bits each in 16 bits, which saturate:
 255 · 127 · 2 is too much, 255 · 64 · 2 is not. So one file gives the same answers on every processor.
 
 Two things are done for speed alone. A Gemm stays float: what it gives is float, and then ONNX Runtime has no integer
-kernel for it and turns its weight to float in every run. And a strided convolution of a picture takes
-blocks of pixels as channels (`in_blocks`): what gathers 49 times 3 bytes for each output pixel takes as long as the
-float convolution, 16 times 12 less than two thirds of it (ResNet-18's, 261 and 162 µs).
+kernel for it and turns its weight to float in every run. And a strided convolution of a picture takes blocks of pixels
+as channels (`in_blocks`): what gathers 49 times 3 bytes for each output pixel takes as long as the float convolution,
+16 times 12 less than two thirds of it (ResNet-18's, 261 and 162 µs).
 """
 
 from __future__ import annotations

@@ -257,9 +257,7 @@ class _Work:
                 raise CalibrationRejected(f"the {role} breaks TensorRT's rules: {'; '.join(map(str, findings))}")
             graphs[role] = placed.SerializeToString(deterministic=True)
             few = {name: values[:_NOISE_SAMPLES] for name, values in held_apart[role].items()}
-            noise[role] = layer_noise(
-                self.models[role], placed, few, keep_float=self.keep_float, threads=self.threads
-            )  # fmt: skip
+            noise[role] = layer_noise(self.models[role], placed, few, threads=self.threads)
         candidate = CandidateBundle(self.bundle, graphs)
         with closing(open_candidate(candidate, self.target, self.threads)) as engines:
             answers = answers_of(comparison, candidate, engines)

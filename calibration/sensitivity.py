@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,26 +40,28 @@ def layer_noise(
     quantised: onnx.ModelProto,
     inputs: Inputs,
     *,
-    keep_float: Iterable[str] = (),
     threads: int = 1,
 ) -> tuple[LayerNoise, ...]:
-    """Run a float graph and the quantised one made of it beside each other.
+    """Run a float graph and the quantised one made of it beside each other; layers that stayed float are left out.
 
     Parameters
     ----------
     inputs : mapping
         The graphs' inputs, `(samples, …)` float32.
-    keep_float : iterable of str
-        Names of layers that stayed float, which are left out.
 
     Returns
     -------
     tuple of LayerNoise
         In the order of the graph.
     """
-    layers, _ = read_layers(model, keep_float)
-    wanted = list(dict.fromkeys(name for layer in layers for name in (layer.source, layer.result)))
     before, after = Reading(model.graph), Reading(quantised.graph)
+    in_integers = {
+        node.name
+        for node in quantised.graph.node
+        if len(node.input) > 1 and after.is_made_by(node.input[1], "DequantizeLinear")
+    }
+    layers = [layer for layer in read_layers(model)[0] if layer.name in in_integers]
+    wanted = list(dict.fromkeys(name for layer in layers for name in (layer.source, layer.result)))
     found = [_counterpart(before, after, name) for name in wanted]
     float_session = open_with_outputs(model, wanted, threads)
     session = open_with_outputs(quantised, found, threads)

@@ -16,15 +16,15 @@ import argparse
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import psutil
 
-from emert_edge import Recognizer
+from emert_edge import Estimate, Recognizer
 from emert_edge.eye import GazeSamples
 from emert_edge.simulation import SimulatedSession
 from emert_edge.sources.frames import Frame
@@ -111,18 +111,14 @@ def on_cores(count: int) -> None:
 def live(recognizer: Recognizer, streams: int, fps: int, seconds: float) -> dict[str, Any]:
     """Some live streams side by side."""
     made = [Input(5 + number) for number in range(streams)]
-    held: list[list[Any]] = [[] for _ in made]
 
-    def take(number: int) -> None:
-        with recognizer.live(Camera(made[number], fps, seconds), Tracker(made[number], seconds)) as stream:
-            held[number] = list(stream)
+    def take(one: Input) -> list[Estimate]:
+        with recognizer.live(Camera(one, fps, seconds), Tracker(one, seconds)) as stream:
+            return list(stream)
 
-    threads = [threading.Thread(target=take, args=(number,)) for number in range(streams)]
     used = time.process_time()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(streams) as threads:
+        held = list(threads.map(take, made))
     used = time.process_time() - used
     latency = [one.latency_ms for estimates in held for one in estimates[4:]]  # the first ones find the face
     p50, p90, p99 = np.percentile(latency, (50, 90, 99))

@@ -106,7 +106,7 @@ class ExpressionStage(Settings):
         le=1,
         description="share of each target that is what the teacher says of the picture",
     )
-    teacher: Path | tuple[Path, ...] | None = Field(
+    teacher: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
         None,
         description="face_encoder.pt of another run, or of several, whose mean then teaches; "
         "the encoder of the expressions stage before if not given",

@@ -93,7 +93,7 @@ class FaceEncoder(nn.Module):
     ----------
     size : {"nano", "base", "large"}
         Which residual network: `base` is ResNet-18 at 112 × 112, `nano` a smaller one of the same blocks, at 48 × 48
-        and on the luminance alone; `large` is `base` without the stem's pooling, 3.6 times its work, made to teach.
+        and on the luminance alone; `large` is `base` without the stem's pooling, 3.5 times its work, made to teach.
     width : int
         Width of the token.
     classes : int

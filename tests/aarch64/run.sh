@@ -14,6 +14,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 tree=$(realpath -m "${EMERT_AARCH64:-$root/build/aarch64}")
 python=${PYTHON:-python3.11}
 kept=$tree.host  # what is made on this side: wheels, the building environment, figures
+guest=/srv/sdk    # where the tests lie in the tree
 
 need() {
     command -v "$1" >/dev/null || { echo "make aarch64: $1 is missing; apt-get install $2" >&2; exit 1; }
@@ -82,7 +83,7 @@ if [ ! -e "$kept/packages/.ready" ]; then
         "rich>=13" "pytest>=8" "pytest-asyncio>=0.24" "hypothesis>=6.100" "psutil>=5.9"
     touch "$kept/packages/.ready"
 fi
-mkdir -p "$tree/work"
+mkdir -p "$tree$guest"
 mount --bind "$kept" "$tree/mnt"
 mounted=(mnt "${mounted[@]}")
 say "installing"
@@ -93,15 +94,15 @@ inside python -m pip install -q --no-index --no-deps --force-reinstall "/mnt/whe
 # -- the demo, the tests, and INT8 beside this machine's ------------------------------------------------------------
 
 say "the demo"
-inside emert-edge demo --seconds 6 --out /work/demo
+inside emert-edge demo --seconds 6 --out $guest/demo
 say "the tests"
-rm -rf "$tree/work/tests"
-tar -C "$root" --exclude=__pycache__ -cf - tests pyproject.toml | tar -C "$tree/work" -xf -
+rm -rf "$tree$guest/tests"
+tar -C "$root" --exclude=__pycache__ -cf - tests pyproject.toml | tar -C "$tree$guest" -xf -
 tests=${EMERT_TESTS:-tests/kernels tests/test_session.py tests/test_run.py tests/test_live.py tests/cli}
 # shellcheck disable=SC2086
 # Those of the CUDA bodies are built by a compiler, which the tree has not.
-inside sh -c "cd /work && python -m pytest -q --ignore-glob='*/kernels/test_cuda*.py' $tests"
+inside sh -c "cd $guest && python -m pytest -q --ignore-glob='*/kernels/test_cuda*.py' $tests"
 say "INT8 beside this machine's"
 "${HERE:-$root/.venv-test/bin/python}" "$root/tests/aarch64/answers.py" "$kept/here.npz"
-inside python /work/tests/aarch64/answers.py /mnt/there.npz --beside /mnt/here.npz
+inside python $guest/tests/aarch64/answers.py /mnt/there.npz --beside /mnt/here.npz
 say "passed"

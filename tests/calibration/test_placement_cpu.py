@@ -123,3 +123,13 @@ def test_blocks_of_pixels_as_channels_give_what_the_picture_gives(data: st.DataO
     assert np.allclose(found, wanted, atol=1e-5)
     if all(tap >= stride for tap in taps) and not any(pads[2:]):
         assert made == {"frame": "frame/blocks"}
+
+
+@pytest.mark.parametrize(("channels", "taps", "stride", "blocks"), [(3, 7, 2, 4), (4, 5, 4, 2)])
+def test_the_first_layers_of_our_encoders_take_blocks(channels: int, taps: int, stride: int, blocks: int) -> None:
+    make = GraphMaker()
+    make.conv("frame", "stem", channels, 16, taps, stride)
+    model = make.model({"frame": ["batch", channels, 112, 112]}, {"out": "stem_out"})
+    assert in_blocks(model, ["stem"]) == {"frame": "frame/blocks"}
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "stem_w")
+    assert list(weight.dims) == [16, channels * stride**2, blocks, blocks]

@@ -126,7 +126,7 @@ def test_sessions_quantise_the_fixation_encoder_too(bundle: Bundle, tmp_path: Pa
 def test_a_layer_stays_float_when_told(small: Bundle, waves: Pictures, tmp_path: Path) -> None:
     report = quick(small, waves, out=tmp_path / "kept", keep_float=["one_b"])
     layers = [layer.layer for layer in report.layers["face_encoder"]]
-    assert layers == ["stem", "one_a", "two_project", "two_a", "two_b", "project"]
+    assert layers == ["stem", "one_a", "two_project", "two_a", "two_b"]  # nor is a Gemm, on a CPU
     model = onnx.load_from_string(Bundle.open(tmp_path / "kept").read("face_encoder.int8.cpu.onnx"))
     (node,) = (node for node in model.graph.node if node.name == "one_b")
     assert node.input[1] == "one_b_w"

@@ -26,9 +26,9 @@ def test_every_quantised_layer_has_a_ratio_near_what_eight_bits_give(network: An
     ):
         placed = place(network, ranges_of(network, frames, target))
         found = layer_noise(network, placed, {"frame": frames})
-        assert [one.layer for one in found] == [
-            "stem", "one_a", "one_b", "two_project", "two_a", "two_b", "project",
-        ]  # fmt: skip
+        wanted = ["stem", "one_a", "one_b", "two_project", "two_a", "two_b"]
+        # A Gemm stays float on a CPU.
+        assert [one.layer for one in found] == wanted + ["project"] * (target is placement)
         assert all(25 < one.decibels < 55 for one in found), found
 
 
@@ -48,6 +48,6 @@ def test_a_layer_that_stays_float_is_left_out_and_the_next_one_gains(network: An
     whole = layer_noise(network, placement.place_for_tensorrt(network, ranges), {"frame": frames})
     kept = ("stem",)
     placed = placement.place_for_tensorrt(network, ranges, kept)
-    found = layer_noise(network, placed, {"frame": frames}, keep_float=kept)
+    found = layer_noise(network, placed, {"frame": frames})
     assert [one.layer for one in found] == [one.layer for one in whole if one.layer != "stem"]
     assert found[0].decibels > whole[1].decibels

@@ -271,6 +271,7 @@ def test_validation_sees_every_row_once() -> None:
         (("name: tiny", "name: [a"), "YAML"),
         (("averaging: 0.9", "distilled: 0.3"), "no earlier encoder"),
         (("averaging: 0.9", "distilled: 0.3\n    teacher: nowhere.pt"), "nowhere.pt"),
+        (("averaging: 0.9", "distilled: 0.3\n    teacher: []"), "teacher"),
         (("averaging: 0.9", "teacher: nowhere.pt"), "say how much"),
         (("epochs: 3", "epoch: 3"), "is 'epochs' meant?"),
         (("seed: 3", "seed: 3\nmodel: {heads: 7}"), "heads"),
