@@ -22,19 +22,25 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .layers import Reading, read_layers
+from .layers import Layer, Reading, read_layers
 from .placement import without_unused
 from .ranges import Range
 
-__all__ = ["in_blocks", "place_for_cpu", "quantised_nodes", "quantised_tensors"]
+__all__ = ["in_blocks", "place_for_cpu", "quantised_layers", "quantised_nodes", "quantised_tensors"]
 
 _FEW_CHANNELS = 4
 
 
+def quantised_layers(model: onnx.ModelProto) -> list[Layer]:
+    """Layers that are quantised where nothing is kept float: all but Gemm."""
+    return [layer for layer in read_layers(model)[0] if layer.kind != "Gemm"]
+
+
 def quantised_nodes(model: onnx.ModelProto, keep_float: Iterable[str] = ()) -> list[onnx.NodeProto]:
     """Layers but Gemm, residual additions, and the ReLUs and poolings that take what one of these gives."""
-    layers, additions = read_layers(model, keep_float)
-    chosen = {layer.name for layer in layers if layer.kind != "Gemm"} | {addition.name for addition in additions}
+    _, additions = read_layers(model, keep_float)
+    chosen = {layer.name for layer in quantised_layers(model)} - set(keep_float)
+    chosen |= {addition.name for addition in additions}
     reading = Reading(model.graph)
     found: list[onnx.NodeProto] = []
     names = set(chosen)

@@ -25,6 +25,7 @@ from .lint import lint_tensorrt
 from .placement import place_for_tensorrt
 from .placement import quantised_tensors as tensorrt_tensors
 from .placement_cpu import place_for_cpu
+from .placement_cpu import quantised_layers as cpu_layers
 from .placement_cpu import quantised_tensors as cpu_tensors
 from .probes import Answers, answers_of, divergence
 from .ranges import CALIBRATORS, Calibrator, Histogram, Inputs, Range, collect_histograms, find_ranges
@@ -169,7 +170,8 @@ class _Work:
         return onnx.load_from_string(self.bundle.read(self.bundle.graph(role, "fp32", "cpu").file))
 
     def _require_layers(self) -> None:
-        known = [layer.name for model in self.models.values() for layer in read_layers(model)[0]]
+        layers = cpu_layers if self.target == "cpu" else lambda model: read_layers(model)[0]
+        known = [layer.name for model in self.models.values() for layer in layers(model)]
         for name in self.keep_float:
             if name not in (*known, "fixation_encoder"):
                 near = difflib.get_close_matches(name, known, 1)
