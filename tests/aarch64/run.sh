@@ -91,18 +91,18 @@ inside python -m pip install -q --no-index --find-links /mnt/packages numpy open
     typer rich pytest pytest-asyncio hypothesis psutil
 inside python -m pip install -q --no-index --no-deps --force-reinstall "/mnt/wheel/$(ls "$kept/wheel")"
 
-# -- the demo, the tests, and INT8 beside this machine's ------------------------------------------------------------
+# -- the demo, INT8 beside this machine's, the tests ----------------------------------------------------------------
 
 say "the demo"
 inside emert-edge demo --seconds 6 --out $guest/demo
-say "the tests"
 rm -rf "$tree$guest/tests"
 tar -C "$root" --exclude=__pycache__ -cf - tests pyproject.toml | tar -C "$tree$guest" -xf -
+say "INT8 beside this machine's"
+"${HERE:-$root/.venv-test/bin/python}" "$root/tests/aarch64/answers.py" "$kept/answers.npz"
+inside python $guest/tests/aarch64/answers.py /mnt/answers.npz --check
+say "the tests"
 tests=${EMERT_TESTS:-tests/kernels tests/test_session.py tests/test_run.py tests/test_live.py tests/cli}
 # shellcheck disable=SC2086
 # Those of the CUDA bodies are built by a compiler, which the tree has not.
-inside sh -c "cd $guest && python -m pytest -q --ignore-glob='*/kernels/test_cuda*.py' $tests"
-say "INT8 beside this machine's"
-"${HERE:-$root/.venv-test/bin/python}" "$root/tests/aarch64/answers.py" "$kept/here.npz"
-inside python $guest/tests/aarch64/answers.py /mnt/there.npz --beside /mnt/here.npz
+inside sh -c "cd $guest && python -m pytest -q --durations=25 --ignore-glob='*/kernels/test_cuda*.py' $tests"
 say "passed"
