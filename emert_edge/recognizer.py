@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -17,44 +17,23 @@ from emert_edge import __version__
 from emert_edge.asynchronous import off_thread
 from emert_edge.bundle import Bundle, open_bundle
 from emert_edge.bundle.manifest import FaceInput, Manifest
-from emert_edge.engines import Engine, EngineSet, open_engines
+from emert_edge.encoder_inputs import plane_order
+from emert_edge.engines import EngineSet, open_engines
 from emert_edge.errors import BundleIncompatible, EngineError
 from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
 from emert_edge.eye.features import FEATURE_NAMES
 from emert_edge.face import open_detector, whole_affine
+from emert_edge.forward import Forward, open_forward
 from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_ns, is_recording, open_inputs
 from emert_edge.kernels import crop_normalize_into, instruction_set
 from emert_edge.live import LiveEstimates, Policy, check_policy
 from emert_edge.recording import Recorder, Recording
 from emert_edge.replay import replay_estimates, replay_recording
-from emert_edge.session import EyeTokens, Session, Token, Window, plane_order
+from emert_edge.session import Session, Window
 
 __all__ = ["Recognizer", "write_whole_faces"]
 
 FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class _Encoder:
-    """One encoder's open batch: rows are written as frames come, and run when the batch is full or wanted."""
-
-    engine: Engine
-    source: FloatArray
-    result: FloatArray
-    waiting: list[Token]
-
-    def add(self, token: Token, write: Callable[[FloatArray], None]) -> None:
-        write(self.source[len(self.waiting)])
-        self.waiting.append(token)
-        if len(self.waiting) == self.engine.max_batch:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.waiting:
-            self.engine.run(len(self.waiting))
-            for token, row in zip(self.waiting, self.result, strict=False):
-                token.vector = row.copy()
-            self.waiting.clear()
 
 
 class Recognizer:
@@ -97,6 +76,8 @@ class Recognizer:
         detector: str | Path | None = None,
         build_engines: bool = True,
     ) -> None:
+        # The engines' buffers are shared, so one thread computes at a time.
+        self._compute = Lock()
         self._bundle = open_bundle(bundle)
         _require_features(self._bundle)
         self._detector = open_detector(detector)
@@ -105,14 +86,11 @@ class Recognizer:
         )
         engines = self._engines
         self._device, self._precision = str(engines.device), engines.precision
-        self._faces = _Encoder(
-            engines.face_encoder, engines.face_encoder.inputs["frame"], engines.face_encoder.outputs["face_token"], []
-        )
-        self._fixations: _Encoder | None = None
-        if (fixation := engines.fixation_encoder) is not None:
-            self._fixations = _Encoder(fixation, fixation.inputs["fused"], fixation.outputs["fixation_token"], [])
-        # The engines' buffers are shared, so one thread computes at a time.
-        self._compute = Lock()
+        try:
+            self._forward: Forward | None = open_forward(engines)
+        except BaseException:
+            self.close()
+            raise
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +129,7 @@ class Recognizer:
             },
             "device": self._device,
             "precision": self._precision,
+            "frames_and_tokens": "GPU" if engines.on_gpu else "host",
             "threads": engines.threads,
             "engines": [asdict(engine.describe()) for engine in engines.all()],
             "window": {
@@ -169,8 +148,7 @@ class Recognizer:
     def warmup(self) -> None:
         """Run every graph once, so that the first estimate is not the slowest."""
         with self._compute:
-            for engine in self._open_engines().all():
-                engine.run(1)
+            self._open_forward().warmup()
 
     # -- streaming ----------------------------------------------------------------------------------------------------
 
@@ -257,34 +235,20 @@ class Recognizer:
                 if not batch:
                     return results
                 taken: dict[int, list[Estimate]] = {index: [] for index, _ in batch}
-                for index, estimate in self._run_head(engines.head, batch):
-                    taken[index].append(estimate)
+                outputs = self._open_forward().head([window for _, window in batch])
+                for row, (index, window) in enumerate(batch):
+                    taken[index].append(_estimate(self._bundle.manifest, outputs, row, window))
                 for index, estimates in taken.items():
                     results[index] += estimates
                     sessions[index]._settle(estimates)
 
     def _open_window(self, session: Session, t_ns: int, row: int) -> Window:
-        inputs = self._open_engines().head.inputs
+        forward = self._open_forward()
+        return session._open_window(t_ns, forward.face, forward.fixation, lambda eye: forward.eye(row, eye))
 
-        def take_eye(eye: EyeTokens) -> None:
-            for name, values in (("eye_tokens", eye.features), ("eye_mask", eye.mask), ("gaze_points", eye.points)):
-                if name in inputs:
-                    inputs[name][row] = values
-
-        fixation = self._fixations.add if self._fixations is not None else _refuse_fixation
-        return session._open_window(t_ns, self._faces.add, fixation, take_eye)
-
-    def _run_head(self, head: Engine, batch: list[tuple[int, Window]]) -> Iterator[tuple[int, Estimate]]:
-        self._faces.flush()
-        if self._fixations is not None:
-            self._fixations.flush()
-        for row, (_, window) in enumerate(batch):
-            _fill_tokens(head, "face", row, window.faces)
-            if self._fixations is not None:
-                _fill_tokens(head, "fixation", row, window.fixations)
-        head.run(len(batch))
-        for row, (index, window) in enumerate(batch):
-            yield index, _estimate(self._bundle.manifest, head, row, window)
+    def _frame_memory(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """Allocate what a session keeps a frame in."""
+        return self._open_forward().frame_memory(shape)
 
     # -- whole recordings and live streams ----------------------------------------------------------------------------
 
@@ -484,10 +448,16 @@ class Recognizer:
             raise EngineError("this Recognizer is closed; make a new one")
         return self._engines
 
+    def _open_forward(self) -> Forward:
+        self._open_engines()
+        assert self._forward is not None
+        return self._forward
+
     def close(self) -> None:
         """Release the engines; may be called twice."""
         with self._compute:
             if self._engines is not None:
+                self._forward = None
                 self._engines.close()
                 self._engines = None
 
@@ -526,10 +496,6 @@ def _digest(manifest: Manifest) -> str:
     return hashlib.sha256(manifest.model_dump_json().encode()).hexdigest()
 
 
-def _refuse_fixation(token: Token, write: Callable[[FloatArray], None]) -> None:
-    raise AssertionError("a bundle without fixation tokens has none to encode")
-
-
 def _require_features(bundle: Bundle) -> None:
     eye = bundle.manifest.eye
     unknown = [name for name in eye.features if name and name not in FEATURE_NAMES] if eye is not None else []
@@ -540,20 +506,8 @@ def _require_features(bundle: Bundle) -> None:
         )
 
 
-def _fill_tokens(head: Engine, kind: str, row: int, tokens: Sequence[Token]) -> None:
-    vectors = head.inputs[f"{kind}_tokens"][row]
-    vectors[:] = 0  # what a head without masks reads where a token is missing
-    place = len(vectors) - len(tokens)  # a young stream has fewer; the newest stands last
-    real = [index for index, token in enumerate(tokens, start=place) if token.vector is not None]
-    for index in real:
-        vectors[index] = tokens[index - place].vector
-    if (masks := head.inputs.get(f"{kind}_mask")) is not None:
-        masks[row] = 0
-        masks[row, real] = 1
-
-
-def _estimate(manifest: Manifest, head: Engine, row: int, window: Window) -> Estimate:
-    labels, outputs = manifest.labels, head.outputs
+def _estimate(manifest: Manifest, outputs: Mapping[str, FloatArray], row: int, window: Window) -> Estimate:
+    labels = manifest.labels
     emotion = _task("emotion", labels.emotion, manifest, outputs, row)
     expression = _task("expression", labels.expression, manifest, outputs, row)
     gap = None

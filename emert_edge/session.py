@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from emert_edge.bundle.manifest import Manifest
 from emert_edge.clock import ClockMap
+from emert_edge.encoder_inputs import EncoderInput, FaceCrop, GazeFrame
 from emert_edge.errors import QueueOverflow, SessionClosed
 from emert_edge.estimate import Estimate, FaceBox
 from emert_edge.eye.baseline import SubjectBaseline
@@ -31,7 +32,6 @@ from emert_edge.face.crop import crop_affine
 from emert_edge.face.detection import require_frame
 from emert_edge.face.tracking import FaceTracker
 from emert_edge.journal import Journal
-from emert_edge.kernels import Color, crop_normalize_into, fuse_gaze_frame_into
 from emert_edge.window import FrameCells, GazeStore, Grid, HeldFrame
 
 if TYPE_CHECKING:
@@ -55,13 +55,14 @@ class Token:
     """One grid point's face or fixation token; `vector` is None where it is missing, and filled in by an encoder."""
 
     vector: FloatArray | None = None
+    slot: object | None = None  # where it also lies on a GPU
     skew_ns: int = 0
     face: FaceBox | None = None
     seen: bool = False  # a frame was there, whether or not it showed a face; of a fixation token: it shows a scene
 
 
-Encode: TypeAlias = Callable[[Token, Callable[[FloatArray], None]], None]
-"""An encoder's way in: the token to fill, and what writes the encoder's input row."""
+Encode: TypeAlias = Callable[[Token, EncoderInput], None]
+"""An encoder's way in: the token to fill, and what the encoder reads, to be released."""
 
 
 @dataclass(slots=True)
@@ -196,7 +197,8 @@ class Session:
         self._pupil_unit: str | None = None
         self._unsynchronised: list[tuple[int, int]] = []  # first and last times of gaze from a clock without an offset
         self._gaze = GazeStore()
-        self._cells = {"face": FrameCells(), "scene": FrameCells()}
+        allocate = self._recognizer._frame_memory
+        self._cells = {"face": FrameCells(allocate), "scene": FrameCells(allocate)}
         self._face_tokens: deque[Token] = deque(maxlen=window.face_tokens)
         self._fixation_tokens: deque[Token] = deque(maxlen=window.face_tokens)
         self._next_point: int | None = None
@@ -559,8 +561,6 @@ class Session:
                 self._journal.window(t_ns, points)
         for token, held in taken:  # outside the lock: looking for a face must not hold up whoever pushes
             self._fill_face(token, held, encode_face)
-            with self._lock:
-                self._cells["face"].release(held)
         faces, fixations = tuple(self._face_tokens), tuple(self._fixation_tokens)
         skews = [token.skew_ns for token in (*faces, *fixations)]
         return Window(
@@ -602,30 +602,26 @@ class Session:
         begin = time - grid.face_cadence_ns
         samples = self._gaze.between(begin, time)
         if fixation_token_map_into(fixation_map, samples, begin, time, spec.sigma_px):
-
-            def write(row: FloatArray) -> None:
-                if scene is None:
-                    row[:3] = 0
-                    row[3] = fixation_map
-                else:
-                    color = plane_order(scene.color, spec.color)
-                    fuse_gaze_frame_into(row, scene.image, fixation_map, spec.mean, spec.std, color=color)
-
-            encode(token, write)
-        if scene is not None:
+            encode(token, GazeFrame(fixation_map, scene, spec, self._releaser("scene", scene)))
+        elif scene is not None:
             self._cells["scene"].release(scene)
 
     def _fill_face(self, token: Token, held: HeldFrame, encode: Encode) -> None:
         spec = self._manifest.face
         frame = held.image if held.color == "bgr" else np.ascontiguousarray(held.image[:, :, ::-1])
         found = self._tracker.update(frame, held.t_ns)
+        release = self._releaser("face", held)
         if found is None:
             token.skew_ns = 0
+            release()
             return
         token.face = FaceBox(found.box, found.score, found.track_id)
-        affine = crop_affine(found.box, spec.size, spec.scale)
-        color = plane_order("bgr", spec.color)
-        encode(token, lambda row: crop_normalize_into(row, frame, affine, spec.mean, spec.std, color=color))
+        encode(token, FaceCrop(held, crop_affine(found.box, spec.size, spec.scale), spec, release))
+
+    def _releaser(self, stream: str, held: HeldFrame | None) -> Callable[[], None]:
+        """What gives a frame's memory back to its stream."""
+        cells = self._cells[stream]
+        return lambda: None if held is None else cells.release(held)
 
     def __enter__(self) -> Session:
         return self
@@ -634,11 +630,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def plane_order(frame: str, planes: str) -> Color:
-    """Return the colour order to name to a kernel, which always turns it into RGB, so that its planes come as asked."""
-    return "bgr" if (frame == "bgr") == (planes == "rgb") else "rgb"
 
 
 def _time(value: Any, name: str = "t_ns") -> int:

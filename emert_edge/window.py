@@ -14,7 +14,7 @@ import numpy.typing as npt
 from emert_edge.bundle.manifest import WindowSpec
 from emert_edge.eye.samples import ARRAY_NAMES, GazeSamples
 
-__all__ = ["FrameCells", "GazeStore", "Grid", "HeldFrame"]
+__all__ = ["FrameCells", "GazeStore", "Grid", "HeldFrame", "ordinary_memory"]
 
 _MS = 1_000_000
 
@@ -63,6 +63,11 @@ class Grid:
         return self.anchor_ns + index * self.face_cadence_ns
 
 
+def ordinary_memory(shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Allocate a frame that the CPU reads."""
+    return np.empty(shape, np.uint8)
+
+
 @dataclass(slots=True)
 class HeldFrame:
     """A frame that waits for its place on the grid."""
@@ -76,9 +81,15 @@ class FrameCells:
     """The newest frame of each grid cell that no window has taken yet.
 
     A cell keeps one frame however many arrive, and buffers are used again, so a steady stream allocates nothing.
+
+    Parameters
+    ----------
+    allocate : callable
+        Makes a uint8 array of a shape: page-locked where a GPU is to read it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allocate: Callable[[tuple[int, ...]], npt.NDArray[np.uint8]] = ordinary_memory) -> None:
+        self._allocate = allocate
         self._cells: dict[int, HeldFrame] = {}
         self._free: list[npt.NDArray[np.uint8]] = []
         self.held_bytes = 0
@@ -136,7 +147,7 @@ class FrameCells:
             buffer = self._free.pop()
             if buffer.shape == shape:
                 return buffer
-        return np.empty(shape, np.uint8)
+        return self._allocate(shape)
 
     def __len__(self) -> int:
         return len(self._cells)

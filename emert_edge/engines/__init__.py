@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emert_edge.bundle.bundle import Bundle
 from emert_edge.bundle.manifest import Manifest, Precision, Role, Target
@@ -17,16 +18,20 @@ from emert_edge.engines.device import (
     require,
     tensorrt_way,
 )
-from emert_edge.engines.engine import MAX_BATCH, Engine, EngineDescription
+from emert_edge.engines.engine import MAX_BATCH, Engine, EngineDescription, GpuEngine
 from emert_edge.engines.onnx_runtime import OnnxRuntimeEngine
 from emert_edge.engines.tensors import require_inputs
 from emert_edge.errors import BundleIncompatible, DeviceUnavailable, EngineError
+
+if TYPE_CHECKING:
+    from emert_edge.kernels import cuda
 
 __all__ = [
     "Device",
     "Engine",
     "EngineDescription",
     "EngineSet",
+    "GpuEngine",
     "choose_precision",
     "default_threads",
     "open_engines",
@@ -48,6 +53,10 @@ class EngineSet:
     face_encoder: Engine
     fixation_encoder: Engine | None
     head: Engine
+    on_gpu: bool = False
+    """Whether all of them are `GpuEngine`s, in one stream, beside kernels that can run on their GPU."""
+    release: Callable[[], None] = lambda: None
+    """Ends what they share, after them."""
 
     def all(self) -> tuple[Engine, ...]:
         """Return the engines that exist."""
@@ -57,6 +66,7 @@ class EngineSet:
         """Close them all; may be called twice."""
         for engine in self.all():
             engine.close()
+        self.release()
 
 
 def tensor_shapes(manifest: Manifest) -> dict[Role, dict[str, tuple[int, ...]]]:
@@ -180,16 +190,40 @@ def _open_built(bundle: Bundle, precision: str, threads: int | None) -> EngineSe
         return None
 
 
-def _opener(
-    bundle: Bundle, device: Device, precision: Precision, threads: int, build_engines: bool
-) -> Callable[[Role, Mapping[str, tuple[int, ...]]], Engine]:
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """What opens the graphs of one set of engines."""
+
+    open: Callable[[Role, Mapping[str, tuple[int, ...]]], Engine]
+    on_gpu: bool
+    release: Callable[[], None] = lambda: None
+
+
+def _opener(bundle: Bundle, device: Device, precision: Precision, threads: int, build_engines: bool) -> _Opener:
     if device.kind == "tensorrt" and tensorrt_way(device.index)[0] == "bindings":
         from emert_edge.engines.provision import EngineSupply
 
         supply = EngineSupply(device)
-        return lambda role, shapes: supply.open(bundle, role, precision, shapes, build=build_engines)
-    return lambda role, shapes: OnnxRuntimeEngine(
-        bundle, role, precision, device=device, threads=threads, max_batch=MAX_BATCH, shapes=shapes
+        if on_gpu := kernel_fault(device) is None:
+            supply.share_stream()
+        return _Opener(
+            lambda role, shapes: supply.open(bundle, role, precision, shapes, build=build_engines),
+            on_gpu,
+            supply.close,
+        )
+    stream = kernel_stream(device)
+    return _Opener(
+        lambda role, shapes: OnnxRuntimeEngine(
+            bundle,
+            role,
+            precision,
+            device=device,
+            threads=threads,
+            max_batch=MAX_BATCH,
+            shapes=shapes,
+            stream=stream,
+        ),
+        stream is not None,
     )
 
 
@@ -199,15 +233,41 @@ def _open(bundle: Bundle, device: Device, precision: str, threads: int | None, b
     shapes = tensor_shapes(bundle.manifest)
     if missing := [role for role, tensors in shapes.items() if tensors and not bundle.has_role(role)]:
         raise BundleIncompatible(f"{bundle.path}: the bundle has no graph of the {' or the '.join(missing)}")
-    open_engine = _opener(bundle, device, chosen, count, build_engines)
+    opener = _opener(bundle, device, chosen, count, build_engines)
     opened: dict[Role, Engine] = {}
     try:
         for role, tensors in shapes.items():
             if tensors:
-                opened[role] = open_engine(role, tensors)
+                opened[role] = opener.open(role, tensors)
                 require_inputs(f"{bundle.path}: the {role}", opened[role].inputs, tensors)
     except BaseException:
         for engine in opened.values():
             engine.close()
+        opener.release()
         raise
-    return EngineSet(device, chosen, count, opened["face_encoder"], opened.get("fixation_encoder"), opened["head"])
+    return EngineSet(
+        device,
+        chosen,
+        count,
+        opened["face_encoder"],
+        opened.get("fixation_encoder"),
+        opened["head"],
+        on_gpu=opener.on_gpu,
+        release=opener.release,
+    )
+
+
+def kernel_fault(device: Device) -> str | None:
+    """Return why the kernels cannot run on a device beside its engines, so that all goes through the host, or None."""
+    from emert_edge.kernels import cuda
+
+    return cuda.fault(device.index)
+
+
+def kernel_stream(device: Device) -> cuda.Stream | None:
+    """Make the stream in which kernels and ONNX Runtime work together, where they can."""
+    if device.kind != "cuda" or kernel_fault(device) is not None:
+        return None
+    from emert_edge.kernels import cuda
+
+    return cuda.Stream(device.index)

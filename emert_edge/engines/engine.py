@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAX_BATCH", "Engine", "EngineDescription"]
+if TYPE_CHECKING:
+    from emert_edge.kernels import cuda
+
+__all__ = ["MAX_BATCH", "Engine", "EngineDescription", "GpuEngine"]
 
 MAX_BATCH = 8
 """Rows of an engine's buffers, unless a TensorRT engine was built for another number."""
@@ -56,3 +59,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the runtime; may be called twice."""
+
+
+class GpuEngine(Engine, Protocol):
+    """An engine whose buffers on the GPU others may write and read, in the order of its stream."""
+
+    @property
+    def stream(self) -> int:
+        """The stream in which it computes, as CUDA's C interface knows it."""
+
+    def on_gpu(self, name: str) -> cuda.DeviceArray:
+        """Return an input's or output's buffer on the GPU, `(max_batch, …)` float32."""
+
+    def enqueue(self, batch: int, written: frozenset[str]) -> None:
+        """Enqueue a run, and return.
+
+        The inputs that are not `written` on the GPU already are copied there from the host; all outputs are copied to
+        the host, too. Until `wait` returns, `inputs` must not be changed and `outputs` mean nothing.
+        """
+
+    def wait(self) -> None:
+        """Wait until all that was enqueued in the stream is done."""

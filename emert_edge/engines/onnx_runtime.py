@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from emert_edge.engines.device import Device
 from emert_edge.engines.engine import EngineDescription
 from emert_edge.engines.tensors import check_tensor
 from emert_edge.errors import DeviceUnavailable, EngineError
+
+if TYPE_CHECKING:
+    from emert_edge.kernels import cuda
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -34,6 +37,9 @@ class OnnxRuntimeEngine:
         Rows of the preallocated buffers.
     shapes
         Shape of one row by tensor name, for checking the graph against the manifest.
+    stream
+        Of the GPU, to compute in, with buffers there which others may write and read; without one all goes through the
+        host.
     exact
         Compute Q/DQ pairs as they are written, in float: what a board computes of a graph that was placed for it, where
         the kernels of this CPU would quantise biases too and saturate.
@@ -49,6 +55,7 @@ class OnnxRuntimeEngine:
         threads: int,
         max_batch: int,
         shapes: Mapping[str, tuple[int, ...]],
+        stream: cuda.Stream | None = None,
         exact: bool = False,
     ) -> None:
         import onnxruntime
@@ -73,7 +80,10 @@ class OnnxRuntimeEngine:
         else:
             providers: list[Any] = ["CPUExecutionProvider"]
             if device.kind == "cuda":
-                providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+                provider = {"device_id": device.index}
+                if stream is not None:
+                    provider["user_compute_stream"] = str(stream.handle)
+                providers.insert(0, ("CUDAExecutionProvider", provider))
             session = _open_session(where, content, options, providers, device)
         self._session: Any = session
         self._providers = tuple(session.get_providers())
@@ -86,21 +96,34 @@ class OnnxRuntimeEngine:
             threads=threads,
             max_batch=max_batch,
         )
-        self._max_batch = max_batch
+        self._device, self._stream, self._max_batch = device, stream, max_batch
         self._inputs = self._allocate(where, session.get_inputs(), shapes)
         self._outputs = self._allocate(where, session.get_outputs(), shapes)
+        self._on_gpu: dict[str, cuda.DeviceArray] = {}
+        self._options: Any = None
+        if stream is not None:
+            from emert_edge.kernels import cuda
+
+            for name, host in (*self._inputs.items(), *self._outputs.items()):
+                self._on_gpu[name] = cuda.empty(host.shape, device=device.index)
+            self._options = onnxruntime.RunOptions()
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._binding: Any = session.io_binding()
         self._bound = 0
 
     def _allocate(
         self, where: str, tensors: Any, shapes: Mapping[str, tuple[int, ...]]
     ) -> dict[str, npt.NDArray[np.float32]]:
+        allocate: Any = np.empty
+        if self._stream is not None:
+            from emert_edge.kernels.cuda import pinned as allocate
         buffers = {}
         for tensor in tensors:
             kind = "float32" if tensor.type == "tensor(float)" else tensor.type
             shape = [size if isinstance(size, int) else None for size in tensor.shape]
             row = check_tensor(where, tensor.name, shape, kind, shapes)
-            buffers[tensor.name] = np.zeros((self._max_batch, *row), np.float32)
+            buffers[tensor.name] = allocate((self._max_batch, *row), np.float32)
+            buffers[tensor.name][:] = 0
         return buffers
 
     @property
@@ -110,12 +133,12 @@ class OnnxRuntimeEngine:
 
     @property
     def inputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Input buffers by tensor name, `(max_batch, …)` float32."""
+        """Input buffers by tensor name, `(max_batch, …)` float32, on the host."""
         return self._inputs
 
     @property
     def outputs(self) -> Mapping[str, npt.NDArray[np.float32]]:
-        """Output buffers by tensor name, `(max_batch, …)` float32."""
+        """Output buffers by tensor name, `(max_batch, …)` float32, on the host."""
         return self._outputs
 
     def run(self, batch: int) -> None:
@@ -128,26 +151,78 @@ class OnnxRuntimeEngine:
         EngineError
             ONNX Runtime failed.
         """
+        if self._stream is None:
+            self._compute(batch)
+        else:
+            self.enqueue(batch, frozenset())
+            self.wait()
+
+    def _require(self, batch: int) -> None:
         if not 1 <= batch <= self._max_batch:
             raise ValueError(f"batch must be within 1 and {self._max_batch}, not {batch}")
         if self._session is None:
             raise EngineError(f"the engine of {self._description.file} is closed")
+
+    def _compute(self, batch: int) -> None:
+        self._require(batch)
         try:
-            if self._bound != batch or self._providers[0] != "CPUExecutionProvider":
+            # A binding stays true while the batch does, but for a GPU provider's to memory of the host: it copies
+            # inputs when they are bound.
+            if self._bound != batch or (self._stream is None and self._device.kind != "cpu"):
                 self._bind(batch)
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # see above
             self._bound = 0
             raise EngineError(f"ONNX Runtime failed in {self._description.file}: {_first_line(error)}") from error
 
     def _bind(self, batch: int) -> None:
-        # On the CPU a binding stays true while the batch does. A GPU provider copies inputs when they are bound, so
-        # they are bound anew for each run.
-        for name, buffer in self._inputs.items():
-            self._binding.bind_input(name, "cpu", 0, np.float32, (batch, *buffer.shape[1:]), buffer.ctypes.data)
-        for name, buffer in self._outputs.items():
-            self._binding.bind_output(name, "cpu", 0, np.float32, (batch, *buffer.shape[1:]), buffer.ctypes.data)
+        for buffers, bind in ((self._inputs, self._binding.bind_input), (self._outputs, self._binding.bind_output)):
+            for name, buffer in buffers.items():
+                kind, index, address = "cpu", 0, buffer.ctypes.data
+                if name in self._on_gpu:
+                    kind, index, address = self._device.kind, self._device.index, self._on_gpu[name].address
+                bind(name, kind, index, np.float32, (batch, *buffer.shape[1:]), address)
         self._bound = batch
+
+    # -- on the GPU ---------------------------------------------------------------------------------------------------
+
+    @property
+    def stream(self) -> int:
+        """The stream in which it computes."""
+        assert self._stream is not None
+        return self._stream.handle
+
+    def on_gpu(self, name: str) -> cuda.DeviceArray:
+        """Return an input's or output's buffer on the GPU, `(max_batch, …)` float32."""
+        return self._on_gpu[name]
+
+    def enqueue(self, batch: int, written: frozenset[str]) -> None:
+        """Enqueue a run, and return; see `GpuEngine`.
+
+        Raises
+        ------
+        ValueError, EngineError
+            As `run`.
+        """
+        from emert_edge.kernels import cuda
+
+        self._require(batch)
+        for name, host in self._inputs.items():
+            if name not in written:
+                cuda.copy(self._first(name, batch), host[:batch], stream=self._stream)
+        self._compute(batch)
+        for name, host in self._outputs.items():
+            cuda.copy(host[:batch], self._first(name, batch), stream=self._stream)
+
+    def wait(self) -> None:
+        """Wait until all that was enqueued in the stream is done."""
+        assert self._stream is not None
+        self._stream.synchronize()
+
+    def _first(self, name: str, batch: int) -> cuda.DeviceArray:
+        return self._on_gpu[name].first(batch)
+
+    # -- end ----------------------------------------------------------------------------------------------------------
 
     def describe(self) -> EngineDescription:
         """Say what really runs."""
@@ -157,6 +232,7 @@ class OnnxRuntimeEngine:
         """Release the session; may be called twice."""
         self._binding = None
         self._session = None
+        self._on_gpu.clear()
 
 
 def _open_session(where: str, content: bytes, options: Any, providers: list[Any], device: Device) -> Any:

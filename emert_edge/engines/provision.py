@@ -15,7 +15,7 @@ import numpy as np
 from emert_edge.bundle.bundle import Bundle
 from emert_edge.bundle.manifest import Graph, Precision, Role
 from emert_edge.engines.cache import CachedEngine, EngineCache, EngineKey, profiles_up_to
-from emert_edge.engines.cuda_memory import CudaDevice, open_cuda
+from emert_edge.engines.cuda_memory import CudaDevice, CudaStream, open_cuda
 from emert_edge.engines.device import Device, gpu
 from emert_edge.engines.engine import MAX_BATCH
 from emert_edge.engines.tensorrt import TensorRTEngine
@@ -75,6 +75,19 @@ class EngineSupply:
         self.platform = Platform.here(device.index)
         self._index = device.index
         self._opened: CudaDevice | None = None
+        self._stream: CudaStream | None = None
+
+    def share_stream(self) -> None:
+        """Let the engines that are opened from now on compute in one stream; `close` ends it."""
+        with self._cuda.current(f"GPU {self._index}"):
+            self._stream = self._cuda.stream()
+
+    def close(self) -> None:
+        """End the shared stream, if there is one; its engines come first. May be called twice."""
+        if self._stream is not None:
+            with self._cuda.current(f"GPU {self._index}"):
+                self._stream.close()
+            self._stream = None
 
     @property
     def _cuda(self) -> CudaDevice:
@@ -211,6 +224,7 @@ class EngineSupply:
             file=graph.file,
             precision=key.precision,
             shapes=shapes,
+            stream=self._stream,
             notes=(f"{key.gpu}, compute capability {key.sm}", typing),
         )
 

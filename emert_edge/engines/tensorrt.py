@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from emert_edge.bundle.manifest import Role
 from emert_edge.engines.cache import Profile
-from emert_edge.engines.cuda_memory import CudaDevice, CudaGraph, DeviceMemory
+from emert_edge.engines.cuda_memory import CudaDevice, CudaGraph, CudaStream, DeviceMemory
 from emert_edge.engines.engine import EngineDescription
 from emert_edge.engines.tensorrt_library import check_binding, take_errors, tensorrt, tensorrt_log
 from emert_edge.errors import BundleIncompatible, EngineError, EngineMismatch
+from emert_edge.kernels.cuda import DeviceArray
 
 __all__ = ["TensorRTEngine"]
 
@@ -28,8 +29,8 @@ _log = logging.getLogger("emert_edge")
 class _Batch:
     """What one batch size needs.
 
-    It has an execution context of its own: a captured graph is true only as long as nothing is changed about the
-    context that it was captured from.
+    It has an execution context of its own, as has each choice of inputs that are written on the GPU: a captured graph
+    is true only as long as nothing is changed about the context that it was captured from.
     """
 
     context: Any
@@ -39,7 +40,7 @@ class _Batch:
 
 
 class TensorRTEngine:
-    """One serialised engine on one GPU.
+    """One serialised engine on one GPU, a `GpuEngine`.
 
     `inputs` and `outputs` are page-locked, so the GPU copies from and into the very arrays that callers see. Memory is
     allocated when the engine is opened, and an execution context when a batch size is first seen; that first run also
@@ -58,6 +59,8 @@ class TensorRTEngine:
         What `describe` says.
     shapes
         Shape of one row by tensor name, for checking the engine against the manifest.
+    stream
+        To compute in, shared with other engines; one of its own when None.
     notes
         More for `describe`.
 
@@ -81,6 +84,7 @@ class TensorRTEngine:
         file: str,
         precision: str,
         shapes: Mapping[str, tuple[int, ...]],
+        stream: CudaStream | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         trt = tensorrt()
@@ -89,11 +93,12 @@ class TensorRTEngine:
         self._version = str(trt.__version__)
         self._memory: dict[str, DeviceMemory] = {}
         self._scratch: DeviceMemory | None = None
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[tuple[int, frozenset[str]], _Batch] = {}
         self._inputs: dict[str, FloatArray] = {}
         self._outputs: dict[str, FloatArray] = {}
         self._engine: Any = None
-        self._stream: Any = None
+        self._own_stream = stream is None
+        self._stream: Any = stream
         try:
             with cuda.current(where):
                 self._runtime: Any = trt.Runtime(tensorrt_log())
@@ -126,7 +131,8 @@ class TensorRTEngine:
 
     def _allocate(self, trt: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         engine, cuda = self._engine, self._cuda
-        self._stream = cuda.stream()
+        if self._own_stream:
+            self._stream = cuda.stream()
         for index in range(engine.num_io_tensors):
             name = engine.get_tensor_name(index)
             host = cuda.pinned((self._max_batch, *shapes[name]))
@@ -162,32 +168,56 @@ class TensorRTEngine:
         EngineError
             TensorRT or CUDA failed, or the engine is closed.
         """
+        self.enqueue(batch, frozenset())
+        self.wait()
+
+    @property
+    def stream(self) -> int:
+        """The stream in which it computes."""
+        return int(self._stream.handle)
+
+    def on_gpu(self, name: str) -> DeviceArray:
+        """Return an input's or output's buffer on the GPU, `(max_batch, …)` float32."""
+        host = self._inputs[name] if name in self._inputs else self._outputs[name]
+        return DeviceArray(self._memory[name].address, host.shape, host.dtype)
+
+    def enqueue(self, batch: int, written: frozenset[str]) -> None:
+        """Enqueue a run, and return; see `GpuEngine`. The first of its kind waits.
+
+        Raises
+        ------
+        ValueError, EngineError
+            As `run`.
+        """
         if not 1 <= batch <= self._max_batch:
             raise ValueError(f"batch must be within 1 and {self._max_batch}, not {batch}")
         if self._engine is None:
             raise EngineError(f"the engine of {self._file} is closed")
         with self._cuda.current(self._where):
-            known = self._batches.get(batch)
+            known = self._batches.get((batch, written))
             if known is None:
-                self._first_run(batch)
+                self._first_run(batch, written)
             elif known.graph is not None:
                 known.graph.launch()
-                self._stream.synchronize()
             else:
                 self._enqueue(known)
-                self._stream.synchronize()
 
-    def _first_run(self, batch: int) -> None:
-        new = self._open_batch(batch)
+    def wait(self) -> None:
+        """Wait until all that was enqueued in the stream is done."""
+        with self._cuda.current(self._where):
+            self._stream.synchronize()
+
+    def _first_run(self, batch: int, written: frozenset[str]) -> None:
+        new = self._open_batch(batch, written)
         self._enqueue(new)  # TensorRT finishes its own preparations in here, which must not be captured
         self._stream.synchronize()
-        self._batches[batch] = new
+        self._batches[batch, written] = new
         try:
             new.graph = self._stream.capture(lambda: self._enqueue(new))
         except EngineError as error:
             _log.warning("%s: no CUDA graph for batches of %d, kernels start singly: %s", self._where, batch, error)
 
-    def _open_batch(self, batch: int) -> _Batch:
+    def _open_batch(self, batch: int, written: frozenset[str]) -> _Batch:
         context = self._engine.create_execution_context(tensorrt().ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise self._refusal(f"gives no context for batches of {batch}")
@@ -207,7 +237,7 @@ class TensorRTEngine:
                 raise self._refusal(f"gives {name!r} in shape {shape} for {batch} rows")
         return _Batch(
             context,
-            [(self._memory[name], host[:batch]) for name, host in self._inputs.items()],
+            [(self._memory[name], host[:batch]) for name, host in self._inputs.items() if name not in written],
             [(host[:batch], self._memory[name]) for name, host in self._outputs.items()],
         )
 
@@ -224,8 +254,9 @@ class TensorRTEngine:
 
     def describe(self) -> EngineDescription:
         """Say what really runs."""
-        replayed = [str(batch) for batch, known in sorted(self._batches.items()) if known.graph is not None]
-        single = [str(batch) for batch, known in sorted(self._batches.items()) if known.graph is None]
+        captured = {batch for (batch, _), known in self._batches.items() if known.graph is not None}
+        replayed = [str(batch) for batch in sorted(captured)]
+        single = [str(batch) for batch in sorted({batch for batch, _ in self._batches} - captured)]
         notes = [*self._notes]
         if replayed:
             notes.append(f"CUDA graph for batches of {', '.join(replayed)}")
@@ -260,6 +291,6 @@ class TensorRTEngine:
                 memory.free()
             self._memory.clear()
             self._scratch = None
-            if self._stream is not None:
+            if self._stream is not None and self._own_stream:
                 self._stream.close()
-                self._stream = None
+            self._stream = None

@@ -124,6 +124,10 @@ class DeviceArray:
         step = math.prod(self.shape[1:]) * self.dtype.itemsize
         return DeviceArray(self.address + place * step, self.shape[1:], self.dtype, self)
 
+    def first(self, count: int) -> DeviceArray:
+        """Return the first `count` of the first axis, as a view."""
+        return DeviceArray(self.address, (count, *self.shape[1:]), self.dtype, self)
+
     def __repr__(self) -> str:
         return f"DeviceArray({self.shape}, {self.dtype}, at {self.address:#x})"
 

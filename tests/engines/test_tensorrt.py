@@ -118,6 +118,7 @@ def test_the_first_run_of_a_batch_captures_and_later_ones_replay_without_allocat
     assert orin.gpu.events == [
         "synchronize", "upload", "upload", "execute", "download", "synchronize",
         "begin capture", "capture upload", "capture upload", "capture execute", "capture download", "end capture",
+        "synchronize",
     ]  # fmt: skip
     orin.gpu.events.clear()
     allocations, calls = orin.gpu.allocations, len(orin.trt.calls)
@@ -126,6 +127,42 @@ def test_the_first_run_of_a_batch_captures_and_later_ones_replay_without_allocat
     assert orin.gpu.events == ["launch", "synchronize"] * 5
     assert orin.gpu.allocations == allocations
     assert len(orin.trt.calls) == calls
+
+
+def test_what_was_written_on_the_gpu_is_not_copied_there(orin: Board, small: Bundle) -> None:
+    head = open_on(small).head
+    rng = np.random.default_rng(0)
+    tokens, mask = (rng.standard_normal(head.inputs[name].shape, np.float32) for name in ("face_tokens", "face_mask"))
+    head.inputs["face_tokens"][:] = 7  # stays on the host
+    written = frozenset({"face_tokens"})
+    for batch in (3, 3, 1):  # enqueued, replayed from a graph, and another size
+        there = head.on_gpu("face_tokens")
+        assert there.shape == tokens.shape
+        orin.gpu.at(there.address, tokens.nbytes)[:] = tokens.reshape(-1).view(np.uint8)
+        head.inputs["face_mask"][:] = mask
+        orin.gpu.events.clear()
+        head.enqueue(batch, written)
+        head.wait()
+        assert sum("upload" in event and "capture" not in event for event in orin.gpu.events) <= 1
+        expected = plain(small, "head", "fp32", {"face_tokens": tokens, "face_mask": mask}, batch)
+        for name, values in expected.items():
+            np.testing.assert_allclose(head.outputs[name][:batch], values, atol=1e-6)
+    run_and_compare(head, small, "head", "fp32", 3, 1)  # and all from the host, as ever
+
+
+def test_engines_that_share_a_stream_leave_it_to_the_set(
+    orin: Board, small: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emert_edge.engines.kernel_fault", lambda device: None)
+    with closing(open_on(small)) as engines:
+        assert engines.on_gpu
+        assert len({engine.stream for engine in engines.all()}) == 1
+        run_and_compare(engines.head, small, "head", "fp32", 2, 0)
+        engines.face_encoder.close()
+        run_and_compare(engines.head, small, "head", "fp32", 2, 1)
+    engines.close()  # twice does no harm
+    assert not orin.gpu.memory
+    assert not orin.gpu.contexts
 
 
 def test_buffers_are_the_page_locked_ones_and_start_at_zero(orin: Board, small: Bundle) -> None:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITE = "tests/kernels/test_cuda.py"
+SUITE = ("tests/kernels/test_cuda.py", "tests/forward")
 SANITIZED = "equals_its_definition or batch or tokens or many_crops"
 PARTS = ("build", "tests", "sanitizer", "benchmarks")
 
@@ -68,7 +68,7 @@ def main() -> int:
     python = {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", "PYTHONUNBUFFERED": "1"}
     pytest = [
         sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={ROOT}", "--import-mode=importlib", "-p",
-        "no:cacheprovider", "-q", "-ra", "--tb=short", str(ROOT / SUITE),
+        "no:cacheprovider", "-q", "-ra", "--tb=short", *(str(ROOT / part) for part in SUITE),
     ]  # fmt: skip
     results: dict[str, dict[str, object]] = {}
 

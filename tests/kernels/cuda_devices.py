@@ -16,7 +16,8 @@ from emert_edge.kernels import cuda
 from .cuda_on_host.build import compiler, host_module
 
 
-def _module(kind: str) -> ModuleType:
+def module_of(kind: str) -> ModuleType:
+    """The CUDA module of a kind of device; skips where there is none."""
     if kind == "gpu":
         if fault := cuda.fault():
             pytest.skip(f"no GPU here: {fault}")
@@ -32,7 +33,7 @@ def _module(kind: str) -> ModuleType:
 @pytest.fixture(scope="module", params=["host", "gpu"])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Which device `emert_edge.kernels.cuda` runs on."""
-    before, cuda._cuda = cuda._cuda, _module(request.param)
+    before, cuda._cuda = cuda._cuda, module_of(request.param)
     yield request.param
     cuda._cuda = before
 

@@ -7,7 +7,6 @@ therefore those of `Recognizer.run`, before they are scaled for a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emert_edge.bundle.manifest import EyeInput, FaceInput, FixationInput, PointInput, WindowSpec
+from emert_edge.encoder_inputs import EncoderInput
 from emert_edge.errors import EmertError
 from emert_edge.estimate import Estimate
 from emert_edge.eye import FEATURE_NAMES
@@ -25,6 +25,7 @@ from emert_edge.inputs import Inputs
 from emert_edge.reference.data.windows import AFFECT, UNKNOWN, SessionData
 from emert_edge.replay import replay_estimates
 from emert_edge.session import Encode, EyeTokens, Session, Token
+from emert_edge.window import ordinary_memory
 
 if TYPE_CHECKING:
     from emert_edge.recognizer import Recognizer
@@ -137,7 +138,9 @@ class _KeptSession(Session):
             eye=EyeInput(features=FEATURE_NAMES, mean=(0.0,) * width, std=(1.0,) * width, clip=None),
             window=window,
         )
-        owner = SimpleNamespace(bundle=SimpleNamespace(manifest=manifest), _detector=detector)
+        owner = SimpleNamespace(
+            bundle=SimpleNamespace(manifest=manifest), _detector=detector, _frame_memory=ordinary_memory
+        )
         super().__init__(cast("Recognizer", owner), stride_s=window.face_cadence_ms / 1000, clock="recording")
         self._encode_face = _unencoded(3, face.size)
         self._encode_fixation = _unencoded(4, fixation.size)
@@ -204,9 +207,10 @@ class _KeptSession(Session):
 def _unencoded(planes: int, size: tuple[int, int]) -> Encode:
     """An encoder that gives back its input."""
 
-    def encode(token: Token, write: Callable[[Floats], None]) -> None:
+    def encode(token: Token, source: EncoderInput) -> None:
         token.vector = np.empty((planes, *size), np.float32)
-        write(token.vector)
+        source.write(token.vector)
+        source.release()
 
     return encode
 
