@@ -7,6 +7,8 @@ PIP_OPTIONS := --quiet --disable-pip-version-check
 # Pinned, so that a new release (and its gigabytes of CUDA packages) does not come by itself. To test against another
 # build, a CPU one say: make test TORCH="torch==2.13.0 --index-url ADDRESS".
 TORCH ?= torch==2.13.0
+# Processes that share the tests, whole files at a time.
+JOBS ?= 2
 SOURCES := emert_edge export calibration tests benchmarks examples
 
 .PHONY: help demo test lint bench book asan aarch64 wheels bundle clean
@@ -33,7 +35,7 @@ $(VENV)/ready: pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	@touch $@
 
 test: $(VENV)/ready ## Run the tests in their own environment
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(VENV)/ready ## Check style, types and formatting
 	$(VENV)/bin/ruff check $(SOURCES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import typer
@@ -70,13 +71,15 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _register(wanted: str | None) -> None:
-    """Load the commands; `doctor` alone when it is asked for, since it must work where the others cannot load."""
+@cache  # a process may run several commands
+def _register_doctor() -> None:
     from emert_edge.cli.doctor import doctor
 
     app.command("doctor")(doctor)
-    if wanted == "doctor":
-        return
+
+
+@cache
+def _register_others() -> None:
     from emert_edge.cli.bench import bench
     from emert_edge.cli.build import build
     from emert_edge.cli.bundle import app as bundle_app
@@ -104,7 +107,9 @@ def run_command_line(arguments: list[str]) -> None:
     global _debug
     kept = [argument for argument in arguments if argument != "--debug"]
     _debug = len(kept) < len(arguments)
-    _register(kept[0] if kept else None)
+    _register_doctor()
+    if kept[:1] != ["doctor"]:  # it must work where the others cannot load
+        _register_others()
     try:
         app(args=kept, prog_name="emert-edge")
     except Exception as error:  # nobody foresaw it: a fault of ours or of a library, but still one line

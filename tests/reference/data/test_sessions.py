@@ -54,24 +54,25 @@ class Taken:
         self.crops: list[np.ndarray] = []
         self.fused: list[np.ndarray] = []
         self.heads: list[dict[str, np.ndarray]] = []
-        kind, head = type(recognizer._faces), recognizer._open_engines().head
-        add, run = kind.add, head.run
+        forward: Any = recognizer._open_forward()
+        head = recognizer._open_engines().head
+        run = head.run
 
-        def listened_add(encoder: Any, token: Any, write: Any) -> None:
-            kept = self.crops if encoder is recognizer._faces else self.fused
+        def listened(encoder: Any, kept: list[np.ndarray]) -> Any:
+            def add(token: Any, source: Any) -> None:
+                kept.append(np.empty(encoder.source.shape[1:], np.float32))
+                source.write(kept[-1])
+                encoder.add(token, source)
 
-            def listened_write(row: np.ndarray) -> None:
-                write(row)
-                kept.append(row.copy())
-
-            add(encoder, token, listened_write)
+            return add
 
         def listened_run(count: int) -> None:
             for row in range(count):
                 self.heads.append({name: values[row].copy() for name, values in head.inputs.items()})
             run(count)
 
-        monkeypatch.setattr(kind, "add", listened_add)
+        monkeypatch.setattr(forward, "face", listened(forward._faces, self.crops))
+        monkeypatch.setattr(forward, "fixation", listened(forward._fixations, self.fused))
         monkeypatch.setattr(head, "run", listened_run)
 
 
