@@ -8,9 +8,8 @@ Weights use 7 bits. Processors before VNNI (AVX2 alone) add two products of 8 bi
 255 · 127 · 2 is too much, 255 · 64 · 2 is not. So one file gives the same answers on every processor.
 
 Two things are done for speed alone. A Gemm stays float: what it gives is float, and then ONNX Runtime has no integer
-kernel for it and turns its weight to float in every run. And a strided convolution of a picture takes blocks of pixels
-as channels (`in_blocks`): what gathers 49 times 3 bytes for each output pixel takes as long as the float convolution,
-16 times 12 less than two thirds of it (ResNet-18's, 261 and 162 µs).
+kernel for it and turns its weight to float in every run. And some convolutions take a form that its integer kernels are
+faster at (`rewrites_cpu`).
 """
 
 from __future__ import annotations
@@ -20,15 +19,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from .layers import Layer, Reading, read_layers
 from .placement import without_unused
 from .ranges import Range
+from .rewrites_cpu import as_products, in_blocks, in_strips, pad_integers
 
-__all__ = ["in_blocks", "place_for_cpu", "quantised_layers", "quantised_nodes", "quantised_tensors"]
-
-_FEW_CHANNELS = 4
+__all__ = ["place_for_cpu", "quantised_layers", "quantised_nodes", "quantised_tensors"]
 
 
 def quantised_layers(model: onnx.ModelProto) -> list[Layer]:
@@ -61,76 +58,6 @@ def quantised_tensors(model: onnx.ModelProto, keep_float: Iterable[str] = ()) ->
     return list(dict.fromkeys(named))
 
 
-def in_blocks(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, str]:
-    """Let strided convolutions of a picture take its blocks of stride × stride pixels as channels, in place.
-
-    A tap at (y, x) of a kernel with stride s becomes one at (⌊y / s⌋, ⌊x / s⌋) of a kernel with stride 1, over the
-    channels of the pixel (y mod s, x mod s) of a block; what it gives is the same.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Of the nodes that may be changed. One is where it is a Conv with a stride over few channels of a graph input
-        whose sides are multiples of the stride.
-
-    Returns
-    -------
-    dict of str to str
-        The tensor of blocks by the input that it was made of.
-    """
-    graph = model.graph
-    reading = Reading(graph)
-    shapes = {
-        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim] for value in graph.input
-    }  # fmt: skip
-    chosen = set(names)
-    made: dict[str, str] = {}
-    for node in list(graph.node):
-        if node.op_type != "Conv" or node.name not in chosen or node.input[0] not in shapes:
-            continue
-        said = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-        strides, pads = said.get("strides", [1, 1]), said.get("pads", [0] * 4)
-        plain = said.get("group", 1) == 1 and set(said.get("dilations", [1])) == {1}
-        if said.get("auto_pad", b"NOTSET") != b"NOTSET" or len(strides) != 2 or not plain or strides[0] != strides[1]:
-            continue
-        weight = numpy_helper.to_array(reading.initializers[node.input[1]])
-        outputs, channels, rows, columns = weight.shape
-        stride, sides = int(strides[0]), shapes[node.input[0]][2:]
-        if stride == 1 or channels > _FEW_CHANNELS or not all(side and side % stride == 0 for side in sides):
-            continue
-        if len(reading.consumers[node.input[1]]) > 1 or made.get(node.input[0]):
-            continue
-        axes = zip(sides, (rows, columns), pads[:2], pads[2:], strict=True)
-        blocks, begins, ends = zip(*(_axis_in_blocks(*axis, stride) for axis in axes), strict=True)
-        if min(ends) < 0:
-            continue
-        moved = np.zeros((outputs, stride * stride * channels, *blocks), weight.dtype)
-        for row in range(rows):
-            for column in range(columns):
-                down, y = divmod(row - pads[0], stride)
-                across, x = divmod(column - pads[1], stride)
-                first = (y * stride + x) * channels
-                moved[:, first : first + channels, down + begins[0], across + begins[1]] = weight[:, :, row, column]
-        reading.initializers[node.input[1]].CopyFrom(numpy_helper.from_array(moved, node.input[1]))
-        source, name = node.input[0], f"{node.input[0]}/blocks"
-        made[source] = name
-        before = onnx.helper.make_node("SpaceToDepth", [source], [name], name=name, blocksize=stride)
-        graph.node.insert(list(graph.node).index(node), before)
-        node.input[0] = name
-        node.ClearField("attribute")
-        for key, value in (("kernel_shape", blocks), ("pads", [*begins, *ends]), ("strides", [1, 1])):
-            node.attribute.append(onnx.helper.make_attribute(key, value))
-    return made
-
-
-def _axis_in_blocks(side: int, taps: int, before: int, after: int, stride: int) -> tuple[int, int, int]:
-    """Taps of an axis in blocks, and its padding before and after; the latter negative where no kernel does it."""
-    begin = -(-before // stride)
-    blocks = (taps - 1 - before) // stride + begin + 1
-    given = (side + before + after - taps) // stride + 1
-    return blocks, begin, given - side // stride - begin + blocks - 1
-
-
 def place_for_cpu(
     model: onnx.ModelProto, ranges: Mapping[str, Range], keep_float: Iterable[str] = ()
 ) -> onnx.ModelProto:
@@ -157,15 +84,21 @@ def place_for_cpu(
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     nodes = quantised_nodes(copy, keep_float)
+    names = {node.name for node in nodes}
+    before = {node.name for node in copy.graph.node}
     ranges = dict(ranges)
-    for source, blocks in in_blocks(copy, [node.name for node in nodes]).items():
+    for source, blocks in in_blocks(copy, names).items():
         ranges[blocks] = ranges[source]
+    in_float = {node.name for node in copy.graph.node} - before
+    for rewrite in (in_strips, as_products):
+        ranges |= {name: ranges[source] for name, source in rewrite(copy, names).items()}
+    nodes = [node for node in copy.graph.node if node.name in names or node.name not in before | in_float]
     data = {name: TensorData(lowest=np.float32(low), highest=np.float32(high)) for name, (low, high) in ranges.items()}
     options: dict[str, Any] = {
         "ActivationSymmetric": False,
         "WeightSymmetric": True,
         # A token goes on as float: what 8 bits would save there is nothing.
-        "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+        "OpTypesToExcludeOutputQuantization": ["MatMul"],
     }
     quantizer = QDQQuantizer(
         copy,
@@ -180,6 +113,7 @@ def place_for_cpu(
         extra_options=options,
     )
     quantizer.quantize_model()
+    pad_integers(quantizer.model.model)
     quantizer.model.topological_sort()
     placed: onnx.ModelProto = quantizer.model.model
     for field in ("producer_name", "producer_version", "metadata_props"):

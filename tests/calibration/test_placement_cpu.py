@@ -13,8 +13,10 @@ from hypothesis import given
 
 onnx = pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
 import onnxruntime  # noqa: E402
-from emert_edge.calibration.placement_cpu import in_blocks, place_for_cpu, quantised_tensors  # noqa: E402
+from emert_edge.calibration import rewrites_cpu  # noqa: E402
+from emert_edge.calibration.placement_cpu import place_for_cpu, quantised_tensors  # noqa: E402
 from emert_edge.calibration.ranges import collect_histograms, find_ranges, open_with_outputs  # noqa: E402
+from emert_edge.calibration.rewrites_cpu import as_products, in_blocks, in_strips  # noqa: E402
 
 from .graphs import GraphMaker  # noqa: E402
 
@@ -133,3 +135,98 @@ def test_the_first_layers_of_our_encoders_take_blocks(channels: int, taps: int, 
     assert in_blocks(model, ["stem"]) == {"frame": "frame/blocks"}
     (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == "stem_w")
     assert list(weight.dims) == [16, channels * stride**2, blocks, blocks]
+
+
+@given(st.data())
+def test_strips_of_a_row_as_channels_give_what_the_picture_gives(data: st.DataObject) -> None:
+    draw = data.draw
+    channels, rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 4)), draw(st.integers(1, 11))
+    left = draw(st.integers(0, columns - 1))
+    pads = [draw(st.integers(0, rows - 1)), left, draw(st.integers(0, rows - 1)), columns - 1 - left]
+    height, width = draw(st.integers(rows, 6)), draw(st.sampled_from([4, 6, 8, 12]))
+    relu, bias = draw(st.booleans()), draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    make = GraphMaker()
+    constants = [make.constant("weight", rng.normal(0, 1, (5, channels, rows, columns)).astype(np.float32))]
+    if bias:
+        constants.append(make.constant("bias", rng.normal(0, 1, 5).astype(np.float32)))
+    name = make.node("Conv", ["frame", *constants], "conv", pads=pads)
+    if relu:
+        name = make.node("Relu", [name], "relu")
+    make.node("Sigmoid", [name], "squash")
+    model = make.model({"frame": ["batch", channels, height, width]}, {"out": "squash_out"})
+    frame = rng.normal(0, 1, (2, channels, height, width)).astype(np.float32)
+    (wanted,) = as_on_a_device(model).run(None, {"frame": frame})
+    made = in_strips(model, ["conv"])
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = as_on_a_device(model).run(None, {"frame": frame})
+    assert np.allclose(found, wanted, atol=1e-5)
+    assert bool(made) == (channels <= 4 and width % 4 == 0 and columns > 1)
+    assert {made.get(f"{name}/strips", name)} == {name}
+
+
+def test_strips_stay_integers_on_both_sides(tmp_path: Path) -> None:
+    make = GraphMaker()
+    make.conv("frame", "stem", 1, 8, 3)
+    make.node("Relu", ["stem_out"], "active")
+    make.conv("active_out", "next", 8, 8, 3)
+    model = make.model({"frame": ["batch", 1, 16, 16]}, {"out": "next_out"})
+    frames = np.random.default_rng(0).normal(0, 1, (4, 1, 16, 16)).astype(np.float32)
+    placed = placed_of(model, frames)
+    (found,) = as_on_a_device(placed, tmp_path / "optimised.onnx").run(None, {"frame": frames})
+    (wanted,) = as_on_a_device(model).run(None, {"frame": frames})
+    assert np.square(found - wanted).sum() < 3e-3 * np.square(wanted).sum()
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    assert Counter(node.op_type for node in nodes)["QuantizeLinear"] == 1
+    stem, after = (node for node in nodes if node.op_type == "QLinearConv")
+    makers = {name: node for node in nodes for name in node.output}
+    assert makers[after.input[0]].op_type == "Reshape"
+    assert makers[makers[after.input[0]].input[0]] is stem, "no byte moves between the two"
+
+
+@given(st.data())
+def test_a_matrix_product_gives_what_the_convolution_gives(data: st.DataObject) -> None:
+    draw = data.draw
+    channels, taps = draw(st.integers(1, 4)), [draw(st.integers(1, 4)) for _ in range(2)]
+    pads = [draw(st.integers(0, tap - 1)) for _ in range(2) for tap in taps]
+    strides = [draw(st.integers(1, 3)) for _ in range(2)]
+    sides = [draw(st.integers(tap, 6)) for tap in taps]
+    relu, bias = draw(st.booleans()), draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    make = GraphMaker()
+    constants = [make.constant("weight", rng.normal(0, 1, (5, channels, *taps)).astype(np.float32))]
+    if bias:
+        constants.append(make.constant("bias", rng.normal(0, 1, 5).astype(np.float32)))
+    name = make.node("Conv", ["frame", *constants], "conv", pads=pads, strides=strides)
+    if relu:
+        name = make.node("Relu", [name], "relu")
+    make.node("Sigmoid", [name], "squash")
+    model = make.model({"frame": ["batch", channels, *sides]}, {"out": "squash_out"})
+    frame = rng.normal(0, 1, (3, channels, *sides)).astype(np.float32)
+    (wanted,) = as_on_a_device(model).run(None, {"frame": frame})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewrites_cpu, "_LARGE_WEIGHT", 1)
+        patch.setattr(rewrites_cpu, "_FEW_PIXELS", 36)
+        made = as_products(model, ["conv"])
+    onnx.checker.check_model(model, full_check=True)
+    (found,) = as_on_a_device(model).run(None, {"frame": frame})
+    assert np.allclose(found, wanted, atol=1e-5)
+    assert bool(made) == (taps != [1, 1])
+
+
+def test_a_product_stays_in_integers_with_its_padding(tmp_path: Path) -> None:
+    make = GraphMaker()
+    make.conv("frame", "first", 8, 8, 3)
+    make.node("Relu", ["first_out"], "active")
+    make.conv("active_out", "second", 8, 8, 3)
+    model = make.model({"frame": ["batch", 8, 4, 4]}, {"out": "second_out"})
+    frames = np.random.default_rng(0).normal(0.5, 1, (4, 8, 4, 4)).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rewrites_cpu, "_LARGE_WEIGHT", 1)
+        placed = placed_of(model, frames)
+    (found,) = as_on_a_device(placed, tmp_path / "optimised.onnx").run(None, {"frame": frames})
+    (wanted,) = as_on_a_device(model).run(None, {"frame": frames})
+    assert np.square(found - wanted).sum() < 3e-3 * np.square(wanted).sum()
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert (kinds["QGemm"], kinds["QLinearConv"], kinds["Pad"]) == (1, 1, 1)
+    assert (kinds["QuantizeLinear"], kinds["DequantizeLinear"]) == (1, 1)
