@@ -12,7 +12,6 @@ namespace emert::cuda {
 constexpr int kBoxThreads = 256;
 constexpr int kBoxColumns = 128;  // of the output, at most so many in a tile
 constexpr int kBoxRows = 6;
-constexpr int kUnitLanes = 16;   // a lane is a channel of a source column; at most so many are read at once
 constexpr int kShortRows = 256;  // so many rows of 255 still fit 16 bits
 
 EMERT_HD std::int32_t lesser(std::int32_t a, std::int32_t b) {
@@ -106,15 +105,19 @@ inline std::int32_t unit_bytes(const FrameView& frame, std::ptrdiff_t step) {
 /// The lanes of a frame: byte 3 p + c of a row.
 struct FrameLanes {
     static constexpr int kChannels = 3;
-    static constexpr int kLanes = 6144;
-    static constexpr int kSums = kLanes / 16 * 20;
+    static constexpr int kLanes =
+        5760;  // a lane is a channel of a column: 1920 pixels; with them four blocks fit on a multiprocessor of Orin's
+    static constexpr int kGrain = 48;  // lanes of sixteen pixels, and of three units
+    static constexpr int kSums = kLanes / kGrain * (kGrain + 4);
 
     FrameView frame;
     std::int32_t unit;
 
-    /// Where a lane's sum stands: four words of nothing after each sixteen, so that neighbouring threads, sixteen lanes
-    /// apart, write to different banks.
-    EMERT_BODY static std::int32_t place(std::int32_t lane) { return lane + (lane >> 4 << 2); }
+    /// Where sums stand, counted from the origin: four words of nothing after each sixteen pixels, so that neighbouring
+    /// threads, which write sixteen lanes apart, meet in a bank two at a time and not four. A pixel's lanes stay
+    /// together.
+    EMERT_BODY static std::int32_t place(std::int32_t lane) { return lane + (lane >> 4) / 3 * 4; }
+    EMERT_BODY static std::int32_t column_place(std::int32_t column) { return 3 * column + (column >> 4) * 4; }
 
     /// The lane at or before this one with which a unit begins.
     EMERT_BODY std::int32_t aligned(std::int32_t lane) const {
@@ -122,23 +125,33 @@ struct FrameLanes {
         return lane - static_cast<std::int32_t>(at & static_cast<std::uintptr_t>(unit - 1));
     }
 
-    /// Sums of the lanes [begin, stop) under each of `count` rows of the tile, by all threads of the block. A unit that
-    /// sticks out of the frame's rows is read byte by byte.
+    /// The lane with which the sums begin that hold this column first: a pixel's, and as far from a unit's beginning as
+    /// none or whole units are, of which each is a lane more than whole pixels.
+    EMERT_BODY std::int32_t origin(std::int32_t column) const {
+        const std::int32_t begin = aligned(kChannels * column);
+        return begin - unit * ((begin + kGrain) % 3);
+    }
+
+    /// Sums of the columns [first, last) under each of `count` rows of the tile, by all threads of the block. A unit
+    /// that sticks out of the frame's rows is read byte by byte.
     template <typename Thread>
-    EMERT_BODY void load(const Thread& thread, float* sums, const BoxSpan* rows, int count, std::int32_t begin,
-                         std::int32_t stop, std::int32_t pitch) const {
+    EMERT_BODY void load(const Thread& thread, float* sums, const BoxSpan* rows, int count, std::int32_t first,
+                         std::int32_t last, std::int32_t pitch) const {
         const int self = thread.index();
+        const std::int32_t begin = aligned(kChannels * first);
+        const std::int32_t stop = kChannels * last;
         const std::int32_t edge = kChannels * frame.width;
         const std::int32_t head = begin < 0 ? begin + unit : begin;
         const bool at_once = unit > 1 && rows[0].inner_share >= 1.0f / kShortRows;
         std::int32_t units = at_once && stop > head ? (stop - head + unit - 1) / unit : 0;
         if (units > 0 && head + units * unit > edge) --units;
+        const std::int32_t origin = this->origin(first);
         int row = 0;
         for (std::int32_t at = self;; at += kBoxThreads) {
             for (; row < count && at >= units; at -= units) ++row;
             if (row >= count) break;
             const std::int32_t lane = head + at * unit;
-            float* out = sums + (row * pitch + place(lane - begin));
+            float* out = sums + (row * pitch + place(lane - origin));
             if (unit == 16) {
                 unit_sum<4>(lane, rows[row], out);
             } else {
@@ -155,7 +168,7 @@ struct FrameLanes {
             for (; row < count && at >= single; at -= single) ++row;
             if (row >= count) break;
             const std::int32_t lane = at < before ? at : tail + at - before;
-            sums[row * pitch + place(lane - begin)] = lane_sum(lane, rows[row]);
+            sums[row * pitch + place(lane - origin)] = lane_sum(lane, rows[row]);
         }
     }
 
@@ -181,6 +194,16 @@ struct FrameLanes {
         EMERT_BODY float sum(int w, unsigned i) const { return short_of(i % 2 == 0 ? even[w] : odd[w], i / 2); }
     };
 
+    /// One row further. The compiler is kept from seeing that the step is the same each time: it would hold four
+    /// addresses in registers, and for want of them begin to add before all four reads are under way.
+    EMERT_BODY const std::uint8_t* next_row(const std::uint8_t* at) const {
+        std::ptrdiff_t step = frame.row_stride;
+#if defined(__CUDA_ARCH__)
+        asm volatile("" : "+l"(step));
+#endif
+        return at + step;
+    }
+
     /// Four reads are under way at a time.
     template <int kWords>
     EMERT_BODY ShortSums<kWords> short_sums(const std::uint8_t* at, std::int32_t rows) const {
@@ -191,7 +214,7 @@ struct FrameLanes {
 #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 four[i] = i < rows ? *reinterpret_cast<const Words<kWords>*>(at) : Words<kWords>{};
-                at += frame.row_stride;
+                at = next_row(at);
             }
 #pragma unroll
             for (int w = 0; w < kWords; ++w) {
@@ -230,22 +253,24 @@ struct FrameLanes {
 struct PlaneLanes {
     static constexpr int kChannels = 1;
     static constexpr int kLanes = 1024;
+    static constexpr int kGrain = 1;
     static constexpr int kSums = kLanes;
 
     PlaneView plane;
 
     EMERT_BODY static std::int32_t place(std::int32_t lane) { return lane; }
-    EMERT_BODY std::int32_t aligned(std::int32_t lane) const { return lane; }
+    EMERT_BODY static std::int32_t column_place(std::int32_t column) { return column; }
+    EMERT_BODY std::int32_t origin(std::int32_t column) const { return column; }
 
     template <typename Thread>
-    EMERT_BODY void load(const Thread& thread, float* sums, const BoxSpan* rows, int count, std::int32_t begin,
-                         std::int32_t stop, std::int32_t pitch) const {
+    EMERT_BODY void load(const Thread& thread, float* sums, const BoxSpan* rows, int count, std::int32_t first,
+                         std::int32_t last, std::int32_t pitch) const {
         int row = 0;
         for (std::int32_t at = thread.index();; at += kBoxThreads) {
-            for (; row < count && at >= stop - begin; at -= stop - begin) ++row;
+            for (; row < count && at >= last - first; at -= last - first) ++row;
             if (row >= count) break;
             const BoxSpan span = rows[row];
-            const char* from = plane.data + ((begin + at) * plane.column_stride + span.first * plane.row_stride);
+            const char* from = plane.data + ((first + at) * plane.column_stride + span.first * plane.row_stride);
             float total = 0.0f;
 #pragma unroll 4
             for (std::int32_t i = span.first; i <= span.last; ++i) {
@@ -266,48 +291,37 @@ struct BoxShared {
 };
 
 /// The means over the boxes of a tile, in as many passes as the sums need: of some of its rows, or, where a single row
-/// is too long, of a part of its columns.
+/// is too long, of a part of its columns. What follows from the shared spans is found anew in each step, since
+/// registers are for reads that are under way.
 template <typename Lanes>
 class BoxTile {
   public:
-    /// The shared spans are there.
     EMERT_BODY BoxTile(const Lanes& lanes, BoxShared<Lanes>& shared, int rows, int columns)
-        : lanes_(lanes), shared_(shared), rows_(rows), columns_(columns), at_once_(rows) {
-        const BoxSpan& one_end = shared.columns[0];
-        const BoxSpan& other_end = shared.columns[columns - 1];
-        first_ = lesser(one_end.first, other_end.first);
-        stop_ = greater(one_end.last, other_end.last) + 1;
-        low_ = first_;
-        const std::int32_t length = row_lanes();
-        if (rows * length > Lanes::kLanes) {
-            const std::int32_t fit = greater(Lanes::kLanes / length, 1);
-            const std::int32_t passes = (rows + fit - 1) / fit;
-            at_once_ = (rows + passes - 1) / passes;
-        }
-    }
+        : lanes_(lanes), shared_(shared), rows_(rows), columns_(columns) {}
 
     EMERT_BODY bool more() const { return row_ < rows_; }
 
     EMERT_BODY void next() {
-        low_ = high();
-        if (low_ < stop_) return;
-        low_ = first_;
-        row_ += at_once_;
+        done_ += kReach;
+        if (first() + done_ < stop()) return;
+        done_ = 0;
+        row_ += at_once();
     }
 
+    /// Once the shared spans are there.
     template <typename Thread>
     EMERT_BODY void load(const Thread& thread) const {
-        if (!more()) return;
-        lanes_.load(thread, shared_.sums, shared_.rows + row_, rows_now(), begin(), Lanes::kChannels * high(),
-                    Lanes::place(row_lanes()));
+        lanes_.load(thread, shared_.sums, shared_.rows + row_, rows_now(), low(), high(), pitch());
     }
 
     /// After a sync: calls emit(row, column, means of the channels) for pixels that are done, each by one thread.
     template <typename Thread, typename Emit>
     EMERT_BODY void reduce(const Thread& thread, const Emit& emit) const {
+        const std::int32_t low = this->low();
         const std::int32_t high = this->high();
-        const std::int32_t begin = this->begin();
-        const std::int32_t pitch = Lanes::place(row_lanes());
+        const bool whole = high == stop();
+        const std::int32_t origin = lanes_.origin(low) / Lanes::kChannels;
+        const std::int32_t pitch = this->pitch();
         const int rows = rows_now();
         int row = 0;
         for (int column = thread.index();; column += kBoxThreads) {
@@ -316,15 +330,15 @@ class BoxTile {
             const BoxSpan span = shared_.columns[column];
             const float* sums = shared_.sums + row * pitch;
             float mean[Lanes::kChannels];
-            for (int c = 0; c < Lanes::kChannels; ++c) mean[c] = low_ == first_ ? 0.0f : shared_.carry[c][column];
+            for (int c = 0; c < Lanes::kChannels; ++c) mean[c] = done_ == 0 ? 0.0f : shared_.carry[c][column];
             const std::int32_t last = lesser(span.last, high - 1);
-            for (std::int32_t i = greater(span.first, low_); i <= last; ++i) {
+#pragma unroll 2
+            for (std::int32_t i = greater(span.first, low); i <= last; ++i) {
                 const float share = box_share(span, i);
-                for (int c = 0; c < Lanes::kChannels; ++c) {
-                    mean[c] += share * sums[Lanes::place(Lanes::kChannels * i + c - begin)];
-                }
+                const float* at = sums + Lanes::column_place(i - origin);
+                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += share * at[c];
             }
-            if (high == stop_) {
+            if (whole) {
                 emit(row_ + row, column, mean);
             } else {
                 // Rows are done one at a time then, and the column is this thread's in the next pass too.
@@ -334,40 +348,58 @@ class BoxTile {
     }
 
   private:
-    static constexpr std::int32_t kReach = (Lanes::kLanes - 2 * kUnitLanes) / Lanes::kChannels;  // columns of a pass
+    static constexpr std::int32_t kReach = (Lanes::kLanes - 2 * Lanes::kGrain) / Lanes::kChannels;  // columns of a pass
 
-    EMERT_BODY int rows_now() const { return lesser(at_once_, rows_ - row_); }
-    EMERT_BODY std::int32_t high() const { return lesser(stop_, low_ + kReach); }
-    EMERT_BODY std::int32_t begin() const { return lanes_.aligned(Lanes::kChannels * low_); }
+    /// The columns of the source under the tile, [first, stop), and those of the pass, [low, high).
+    EMERT_BODY std::int32_t first() const { return lesser(one_end().first, other_end().first); }
+    EMERT_BODY std::int32_t stop() const { return greater(one_end().last, other_end().last) + 1; }
+    EMERT_BODY std::int32_t low() const { return first() + done_; }
+    EMERT_BODY std::int32_t high() const { return lesser(stop(), low() + kReach); }
+    EMERT_BODY const BoxSpan& one_end() const { return shared_.columns[0]; }
+    EMERT_BODY const BoxSpan& other_end() const { return shared_.columns[columns_ - 1]; }
 
-    /// Of a row of the tile, in whole units.
-    EMERT_BODY std::int32_t row_lanes() const {
-        return (Lanes::kChannels * stop_ - begin() + kUnitLanes - 1) / kUnitLanes * kUnitLanes;
+    /// Lanes of a row of sums.
+    EMERT_BODY std::int32_t length() const {
+        return (Lanes::kChannels * stop() - lanes_.origin(first()) + Lanes::kGrain - 1) / Lanes::kGrain * Lanes::kGrain;
     }
+    EMERT_BODY std::int32_t pitch() const { return Lanes::place(length()); }
+
+    /// Rows of a pass.
+    EMERT_BODY int at_once() const {
+        const std::int32_t length = this->length();
+        if (rows_ * length <= Lanes::kLanes) return rows_;
+        const std::int32_t fit = greater(Lanes::kLanes / length, 1);
+        const std::int32_t passes = (rows_ + fit - 1) / fit;
+        return (rows_ + passes - 1) / passes;
+    }
+    EMERT_BODY int rows_now() const { return lesser(at_once(), rows_ - row_); }
 
     const Lanes& lanes_;
     BoxShared<Lanes>& shared_;
     int rows_;
     int columns_;
-    int at_once_;
     int row_ = 0;
-    std::int32_t first_;  // column of the source
-    std::int32_t stop_;
-    std::int32_t low_;
+    std::int32_t done_ = 0;  // columns of the source, before this pass
 };
 
-/// Where a value goes: images of planes, contiguous.
-EMERT_HD std::ptrdiff_t place_of(std::int32_t image, std::int32_t planes, std::int32_t plane, std::int32_t row,
-                                 std::int32_t column, std::int32_t height, std::int32_t width) {
-    return ((static_cast<std::ptrdiff_t>(image) * planes + plane) * height + row) * width + column;
+/// Where a pixel of an image's first plane goes, and how far it is to the next plane; all are contiguous.
+struct PixelPlace {
+    std::ptrdiff_t at;
+    std::ptrdiff_t plane;
+};
+
+EMERT_BODY PixelPlace pixel_place(const ImagesOut& out, std::int32_t planes, std::int32_t image, std::int32_t row,
+                                  std::int32_t column) {
+    const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(out.height) * out.width;
+    return {image * planes * plane + static_cast<std::ptrdiff_t>(row) * out.width + column, plane};
 }
 
 /// Writes a pixel's three normalised channels.
-EMERT_BODY void write_colours(const ImagesOut& out, const ChannelMap& channels, std::int32_t image, std::int32_t planes,
-                              std::int32_t row, std::int32_t column, const float (&mean)[3]) {
+EMERT_BODY void write_colours(const ImagesOut& out, const ChannelMap& channels, const PixelPlace& place,
+                              const float (&mean)[3]) {
+#pragma unroll
     for (int c = 0; c < 3; ++c) {
-        write_value(out.values, place_of(image, planes, channels.plane[c], row, column, out.height, out.width),
-                    normalised(channels, c, mean[c]));
+        write_value(out.values, place.at + channels.plane[c] * place.plane, normalised(channels, c, mean[c]));
     }
 }
 

@@ -40,6 +40,7 @@ EMERT_BODY bool invert_upright(const double affine[6], SourceMap& map) {
 
 struct CropNormalizeBody {
     static constexpr int kThreads = kBoxThreads;
+    static constexpr int kBlocks = 4;  // whose reads under way are many times what the memory needs
     using Shared = CropShared;
 
     SourceMap sources[kCropsALaunch];
@@ -102,7 +103,8 @@ struct CropNormalizeBody {
             tile.load(thread);
             thread.sync();
             tile.reduce(thread, [&](int row, int column, const float (&mean)[3]) {
-                write_colours(out, channels, thread.block_z(), 3, place.row + row, place.column + column, mean);
+                write_colours(out, channels,
+                              pixel_place(out, 3, thread.block_z(), place.row + row, place.column + column), mean);
             });
             tile.next();
             if (!tile.more()) return;
@@ -122,7 +124,7 @@ struct CropNormalizeBody {
             for (std::int32_t row = rows.first; row <= rows.last; ++row, at += frame.row_stride) {
                 add_row(frame, at, columns, box_share(rows, row), mean);
             }
-            write_colours(out, channels, thread.block_z(), 3, v, u, mean);
+            write_colours(out, channels, pixel_place(out, 3, thread.block_z(), v, u), mean);
         });
     }
 
@@ -135,8 +137,9 @@ struct CropNormalizeBody {
         if (thread.index() == 0) take_source(shared, image);
         thread.sync();
         if (!shared.invertible) {
-            each_pixel(thread, place,
-                       [&](int v, int u) { write_colours(out, channels, image, 3, v, u, {NAN, NAN, NAN}); });
+            each_pixel(thread, place, [&](int v, int u) {
+                write_colours(out, channels, pixel_place(out, 3, image, v, u), {NAN, NAN, NAN});
+            });
         } else if (is_upright(shared.source)) {
             upright_tile(thread, shared, lanes, place);
         } else {

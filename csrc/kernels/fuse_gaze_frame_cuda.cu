@@ -14,6 +14,7 @@ struct FuseShared {
 
 struct FuseGazeFrameBody {
     static constexpr int kThreads = kBoxThreads;
+    static constexpr int kBlocks = 4;  // whose reads under way are many times what the memory needs
     using Shared = FuseShared;
 
     Frames frames;
@@ -39,6 +40,10 @@ struct FuseGazeFrameBody {
         }
     }
 
+    EMERT_BODY PixelPlace pixel(int image, const TilePlace& tile, int row, int column) const {
+        return pixel_place(out, 4, image, tile.row + row, tile.column + column);
+    }
+
     template <typename Thread>
     EMERT_BODY void operator()(Thread& thread, Shared& shared) const {
         const TilePlace place = box_place(thread, tiling, out);
@@ -53,20 +58,19 @@ struct FuseGazeFrameBody {
         BoxTile<FrameLanes> colours(frame, shared.frame, place.rows, place.columns);
         BoxTile<PlaneLanes> gaze(map, shared.map, place.rows, place.columns);
         while (true) {
-            colours.load(thread);
-            gaze.load(thread);
+            if (colours.more()) colours.load(thread);
+            if (gaze.more()) gaze.load(thread);
             thread.sync();
             if (colours.more()) {
                 colours.reduce(thread, [&](int row, int column, const float (&mean)[3]) {
-                    write_colours(out, channels, image, 4, place.row + row, place.column + column, mean);
+                    write_colours(out, channels, pixel(image, place, row, column), mean);
                 });
                 colours.next();
             }
             if (gaze.more()) {
                 gaze.reduce(thread, [&](int row, int column, const float (&mean)[1]) {
-                    write_value(out.values,
-                                place_of(image, 4, 3, place.row + row, place.column + column, out.height, out.width),
-                                mean[0]);
+                    const PixelPlace at = pixel(image, place, row, column);
+                    write_value(out.values, at.at + 3 * at.plane, mean[0]);
                 });
                 gaze.next();
             }
