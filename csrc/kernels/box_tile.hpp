@@ -105,8 +105,8 @@ inline std::int32_t unit_bytes(const FrameView& frame, std::ptrdiff_t step) {
 /// The lanes of a frame: byte 3 p + c of a row.
 struct FrameLanes {
     static constexpr int kChannels = 3;
-    static constexpr int kLanes =
-        5760;  // a lane is a channel of a column: 1920 pixels; with them four blocks fit on a multiprocessor of Orin's
+    // A lane is a channel of a column: 1920 pixels. Four blocks then fit on a multiprocessor of Orin's too.
+    static constexpr int kLanes = 5760;
     static constexpr int kGrain = 48;  // lanes of sixteen pixels, and of three units
     static constexpr int kSums = kLanes / kGrain * (kGrain + 4);
 
@@ -125,8 +125,8 @@ struct FrameLanes {
         return lane - static_cast<std::int32_t>(at & static_cast<std::uintptr_t>(unit - 1));
     }
 
-    /// The lane with which the sums begin that hold this column first: a pixel's, and as far from a unit's beginning as
-    /// none or whole units are, of which each is a lane more than whole pixels.
+    /// The lane that the sums are counted from when this column is the first: the first of a pixel, and so many whole
+    /// units before the one that is read first. A unit is whole pixels and one lane.
     EMERT_BODY std::int32_t origin(std::int32_t column) const {
         const std::int32_t begin = aligned(kChannels * column);
         return begin - unit * ((begin + kGrain) % 3);

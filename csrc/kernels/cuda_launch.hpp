@@ -39,9 +39,9 @@ class Thread {
     __device__ __forceinline__ void mark(std::uint32_t& word, std::uint32_t bits) const { atomicOr(&word, bits); }
 };
 
-/// Blocks that are to fit on a multiprocessor at once: a body's kBlocks, or one.
+/// Blocks that are to fit on a multiprocessor at once: a body's kBlocks; 0 leaves it to the compiler.
 template <typename Body, typename = void>
-constexpr int kBlocksOf = 1;
+constexpr int kBlocksOf = 0;
 template <typename Body>
 constexpr int kBlocksOf<Body, decltype(void(Body::kBlocks))> = Body::kBlocks;
 
