@@ -39,8 +39,14 @@ class Thread {
     __device__ __forceinline__ void mark(std::uint32_t& word, std::uint32_t bits) const { atomicOr(&word, bits); }
 };
 
+/// Blocks that are to fit on a multiprocessor at once: a body's kBlocks; 0 leaves it to the compiler.
+template <typename Body, typename = void>
+constexpr int kBlocksOf = 0;
 template <typename Body>
-__global__ void __launch_bounds__(Body::kThreads) run(const __grid_constant__ Body body) {
+constexpr int kBlocksOf<Body, decltype(void(Body::kBlocks))> = Body::kBlocks;
+
+template <typename Body>
+__global__ void __launch_bounds__(Body::kThreads, kBlocksOf<Body>) run(const __grid_constant__ Body body) {
     __shared__ typename Body::Shared shared;
     Thread thread;
     body(thread, shared);

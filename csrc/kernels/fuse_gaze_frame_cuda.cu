@@ -1,62 +1,91 @@
-#include "kernels/box_row.hpp"
+#include "kernels/box_tile.hpp"
 #include "kernels/cuda_kernels.hpp"
 
 namespace emert::cuda {
 
 namespace {
 
+constexpr int kMostFusedRows = 4;
+
+struct FuseShared {
+    BoxShared<FrameLanes> frame;
+    BoxShared<PlaneLanes> map;
+};
+
 struct FuseGazeFrameBody {
-    static constexpr int kThreads = kRowThreads;
-    using Shared = RowShared;
+    static constexpr int kThreads = kBoxThreads;
+    static constexpr int kBlocks = 4;  // whose reads under way are many times what the memory needs
+    using Shared = FuseShared;
 
     Frames frames;
-    bool words;
+    std::int32_t unit;
     Planes maps;
-    Resize frame_columns;
-    Resize frame_rows;
-    Resize map_columns;
-    Resize map_rows;
+    Resize axes[4];  // the frame's columns and rows, the map's columns and rows
     ChannelMap channels;
     ImagesOut out;
+    Tiling tiling;
 
+    /// Once for the tile: a thread finds a span.
     template <typename Thread>
-    EMERT_BODY void take_spans(Thread& thread, Shared& shared, const Resize& across, const Resize& down, int first,
-                               int columns) const {
-        const int self = thread.index();
-        if (self < columns) shared.columns[self] = resize_span(first + self, across);
-        if (self == kThreads - 1) shared.rows[0] = resize_span(thread.block_y(), down);
-        thread.sync();
+    EMERT_BODY void take_spans(const Thread& thread, Shared& shared, const TilePlace& place) const {
+        const int each = place.columns + place.rows;
+        for (int task = thread.index(); task < 2 * each; task += kThreads) {
+            const bool of_map = task >= each;
+            const int at = of_map ? task - each : task;
+            const bool down = at >= place.columns;
+            const int index = down ? at - place.columns : at;
+            BoxSpan* spans = of_map ? (down ? shared.map.rows : shared.map.columns)
+                                    : (down ? shared.frame.rows : shared.frame.columns);
+            spans[index] = resize_span((down ? place.row : place.column) + index, axes[2 * of_map + down]);
+        }
+    }
+
+    EMERT_BODY PixelPlace pixel(int image, const TilePlace& tile, int row, int column) const {
+        return pixel_place(out, 4, image, tile.row + row, tile.column + column);
     }
 
     template <typename Thread>
     EMERT_BODY void operator()(Thread& thread, Shared& shared) const {
-        const int first = thread.block_x() * kRowColumns;
-        const int columns = lesser(kRowColumns, out.width - first);
-        const int row = thread.block_y();
+        const TilePlace place = box_place(thread, tiling, out);
         const int image = thread.block_z();
+        take_spans(thread, shared, place);
+        thread.sync();
 
-        take_spans(thread, shared, frame_columns, frame_rows, first, columns);
-        FrameLanes frame{frames.first, words};
+        FrameLanes frame{frames.first, unit};
         frame.frame.data += image * frames.step;
-        const float mean = row_box_mean(thread, shared, frame, shared.rows[0], columns);
-        const RowTask colour = row_task(thread, 3, columns);
-        if (colour.own) {
-            write_value(
-                out.values,
-                place_of(image, 4, channels.plane[colour.channel], row, first + colour.column, out.height, out.width),
-                normalised(channels, colour.channel, mean));
-        }
-
-        take_spans(thread, shared, map_columns, map_rows, first, columns);
         PlaneLanes map{maps.first};
         map.plane.data += image * maps.step;
-        const float gaze = row_box_mean(thread, shared, map, shared.rows[0], columns);
-        const RowTask own = row_task(thread, 1, columns);
-        if (own.own) {
-            write_value(out.values, place_of(image, 4, 3, row, first + own.column, out.height, out.width), gaze);
+        BoxTile<FrameLanes> colours(frame, shared.frame, place.rows, place.columns);
+        BoxTile<PlaneLanes> gaze(map, shared.map, place.rows, place.columns);
+        while (true) {
+            if (colours.more()) colours.load(thread);
+            if (gaze.more()) gaze.load(thread);
+            thread.sync();
+            if (colours.more()) {
+                colours.reduce(thread, [&](int row, int column, const float (&mean)[3]) {
+                    write_colours(out, channels, pixel(image, place, row, column), mean);
+                });
+                colours.next();
+            }
+            if (gaze.more()) {
+                gaze.reduce(thread, [&](int row, int column, const float (&mean)[1]) {
+                    const PixelPlace at = pixel(image, place, row, column);
+                    write_value(out.values, at.at + 3 * at.plane, mean[0]);
+                });
+                gaze.next();
+            }
+            if (!colours.more() && !gaze.more()) break;
+            thread.sync();
         }
     }
 };
+
+/// As many rows as give each thread something to read.
+Tiling fusion_tiling(const FrameView& frame, std::int32_t unit, std::int32_t width) {
+    const std::int32_t columns = tile_columns(width);
+    const std::int64_t units = static_cast<std::int64_t>(3) * frame.width / pieces(width, columns) / unit + 1;
+    return {greater(lesser(static_cast<std::int32_t>(kBoxThreads / units), kMostFusedRows), 1), columns};
+}
 
 }  // namespace
 
@@ -64,16 +93,16 @@ cudaError_t fuse_gaze_frame(const Frames& frames, const Planes& maps, const Chan
                             cudaStream_t stream) {
     const FrameView& frame = frames.first;
     const PlaneView& map = maps.first;
+    const std::int32_t unit = unit_bytes(frame, frames.step);
     const FuseGazeFrameBody body{frames,
-                                 reads_words(frame, frames.step),
+                                 unit,
                                  maps,
-                                 resize_axis(frame.width, out.width),
-                                 resize_axis(frame.height, out.height),
-                                 resize_axis(map.width, out.width),
-                                 resize_axis(map.height, out.height),
+                                 {resize_axis(frame.width, out.width), resize_axis(frame.height, out.height),
+                                  resize_axis(map.width, out.width), resize_axis(map.height, out.height)},
                                  channels,
-                                 out};
-    return launch(body, row_grid(out.height, out.width, out.count), stream);
+                                 out,
+                                 fusion_tiling(frame, unit, out.width)};
+    return launch(body, box_grid(body.tiling, out), stream);
 }
 
 }  // namespace emert::cuda

@@ -137,7 +137,12 @@ def random_map(*shape: int, seed: int = 4) -> npt.NDArray[np.float32]:
         ((1, 500), (3, 3)),
         ((5, 7), (1, 1)),
         ((900, 40), (2, 3)),
-        ((30, 3000), (2, 2)),
+        ((512, 32), (2, 3)),  # as many rows under a box as fit 16 bits, and one more
+        ((514, 32), (2, 3)),
+        ((30, 3000), (2, 2)),  # more columns under a tile than are added up in a pass
+        ((9, 4112), (5, 3)),
+        ((20, 31), (9, 257)),  # several tiles side by side, not of one width
+        ((50, 640), (5, 129)),
     ],
 )
 def test_fusion_equals_its_definition(stream: cuda.Stream, frame_size: tuple[int, int], size: tuple[int, int]) -> None:
@@ -157,6 +162,73 @@ def test_fusion_takes_frames_as_they_lie(stream: cuda.Stream, layout: str) -> No
         Strided(frame, stream), Strided(fixation_map, stream), (31, 65), MEAN, STD, stream=stream
     )
     assert_close(down(got, stream), definitions.fuse_gaze_frame(frame, fixation_map, (31, 65), MEAN, STD))
+
+
+# Stride, offset and size (height, width) of frames whose rows lie `stride` apart and the first `offset` bytes after a
+# multiple of sixteen: sixteen bytes can be read at once, or four, or one; at the ends of rows fewer.
+PLACES = {
+    "sixteen": (192, 0, (21, 64)),
+    "sixteen, padded rows": (208, 0, (21, 62)),
+    "sixteen, from anywhere": (208, 5, (21, 64)),
+    "sixteen, upside down": (-208, 9, (21, 64)),
+    "sixteen, rows of fewer": (32, 11, (21, 5)),
+    "sixteen, rows of one pixel": (16, 7, (21, 1)),
+    "sixteen, a row repeated": (0, 3, (21, 64)),
+    "four": (204, 0, (21, 68)),
+    "four, from anywhere": (204, 3, (21, 66)),
+    "four, upside down": (-204, 2, (21, 66)),
+    "one": (195, 0, (21, 65)),
+}
+
+
+def placed(stride: int, offset: int, size: tuple[int, int], step: int | None = None, count: int = 3) -> Any:
+    """A frame, or with a step a batch of them, in a buffer that ends with it."""
+    height, width = size
+    reach = abs(stride) * (height - 1) + 3 * width
+    begin = offset + (reach - 3 * width if stride < 0 else 0)
+    total = -(-(offset + reach + (0 if step is None else step * (count - 1))) // 16) * 16
+    buffer = np.random.default_rng(5).integers(0, 256, total, dtype=np.uint8)
+    shape, strides = (height, width, 3), (stride, 3, 1)
+    if step is not None:
+        shape, strides = (count, *shape), (step, *strides)
+    return np.ndarray(shape, np.uint8, buffer, begin, strides)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_frames_are_read_from_wherever_their_rows_begin(stream: cuda.Stream, place: str) -> None:
+    frame = placed(*PLACES[place])
+    on_gpu, gaze = Strided(frame, stream), random_map(8, 9)
+    for size in ((5, 9), (33, 70)):
+        got = cuda.fuse_gaze_frame(on_gpu, up(gaze, stream), size, MEAN, STD, stream=stream)
+        assert_close(down(got, stream), definitions.fuse_gaze_frame(frame, gaze, size, MEAN, STD))
+    middle = (0.6 * frame.shape[1], 12.0)
+    for scale in (0.21, 1.0, 1.7):
+        affine = turned(0.0, scale, middle, (10, 13))
+        got = cuda.crop_normalize(on_gpu, affine, (10, 13), MEAN, STD, stream=stream)
+        assert_close(down(got, stream), definitions.crop_normalize(frame, affine, (10, 13), MEAN, STD))
+
+
+@pytest.mark.parametrize("height", [512, 514, 516, 1200])
+def test_no_sum_of_rows_overflows(stream: cuda.Stream, height: int) -> None:
+    frame = np.full((height, 16, 3), 255, np.uint8)
+    got = cuda.fuse_gaze_frame(up(frame, stream), up(random_map(4, 4), stream), (2, 3), MEAN, STD, stream=stream)
+    assert_close(down(got, stream), definitions.fuse_gaze_frame(frame, random_map(4, 4), (2, 3), MEAN, STD))
+
+
+@pytest.mark.parametrize("step", [21 * 208, 21 * 208 + 4, 21 * 208 + 1, -21 * 208, 0])
+def test_images_of_a_batch_lie_any_step_apart(stream: cuda.Stream, step: int) -> None:
+    frames = placed(208, 5, (21, 64), abs(step))[:: -1 if step < 0 else 1]
+    gaze = random_map(3, 8, 9)[::-1]
+    got = cuda.fuse_gaze_frame(Strided(frames, stream), Strided(gaze, stream), (5, 9), MEAN, STD, stream=stream)
+    for row, image in enumerate(down(got, stream)):
+        assert_close(image, definitions.fuse_gaze_frame(frames[row], gaze[row], (5, 9), MEAN, STD))
+
+
+@pytest.mark.parametrize("map_size", [(5, 600), (3, 2600), (700, 3), (1, 1)])
+def test_maps_of_any_size_are_fused(stream: cuda.Stream, map_size: tuple[int, int]) -> None:
+    frame, gaze = random_frame(20, 48), random_map(*map_size)
+    got = cuda.fuse_gaze_frame(up(frame, stream), up(gaze, stream), (10, 21), MEAN, STD, stream=stream)
+    assert_close(down(got, stream), definitions.fuse_gaze_frame(frame, gaze, (10, 21), MEAN, STD))
 
 
 def test_a_batch_of_frames_with_maps_of_their_own_or_one_for_all(stream: cuda.Stream) -> None:
@@ -195,6 +267,24 @@ def test_crops_are_taken_from_frames_as_they_lie(stream: cuda.Stream, layout: st
         assert_close(down(got, stream), definitions.crop_normalize(frame, affine, (31, 67), MEAN, STD))
 
 
+@pytest.mark.parametrize(("width", "across"), [(512, 0.2), (1024, 0.018), (1024, -0.013), (4112, 0.003), (720, 0.7)])
+def test_upright_crops_of_wide_frames(stream: cuda.Stream, width: int, across: float) -> None:
+    """Their sums take one pass, several of some rows each, or several of some columns each."""
+    frame = random_frame(40, width)
+    size = (7, 300) if across > 0.1 else (7, 13)
+    affine = np.array([[across, 0, size[1] / 2 - across * width / 2], [0, -0.3, 9.0]])
+    for given_affine in (affine, up(affine, stream)):
+        got = cuda.crop_normalize(up(frame, stream), given_affine, size, MEAN, STD, stream=stream)
+        assert_close(down(got, stream), definitions.crop_normalize(frame, affine, size, MEAN, STD))
+
+
+def test_where_blocks_are_many_each_takes_more_rows(stream: cuda.Stream) -> None:
+    frame, size = random_frame(9, 32), (24577, 2)
+    affine = np.array([[0.06, 0, 0], [0, size[0] / 9, 0]])
+    got = cuda.crop_normalize(up(frame, stream), affine, size, MEAN, STD, stream=stream)
+    assert_close(down(got, stream), definitions.crop_normalize(frame, affine, size, MEAN, STD))
+
+
 def test_many_crops_of_one_frame_and_of_a_frame_each(stream: cuda.Stream) -> None:
     frames = np.stack([random_frame(60, 80, seed=seed) for seed in range(37)])
     affines = np.stack([turned(5.0 * row, 0.3 + 0.05 * row, (40.0, 30.0), (12, 10)) for row in range(37)])
@@ -207,10 +297,13 @@ def test_many_crops_of_one_frame_and_of_a_frame_each(stream: cuda.Stream) -> Non
 
 def test_affines_on_the_gpu_and_one_without_an_inverse(stream: cuda.Stream) -> None:
     frame = random_frame(60, 80)
-    affines = np.stack([turned(20.0, 0.5, (40.0, 30.0), (12, 10)), np.zeros((2, 3))])
+    good = [turned(20.0, 0.5, (40.0, 30.0), (12, 10)), turned(0.0, 1.5, (40.0, 30.0), (12, 10))]
+    bad = [np.zeros((2, 3)), np.ones((2, 3)), np.full((2, 3), np.nan), np.array([[0.5, 0, 0], [0, 1e-101, 0]])]
+    affines = np.stack([*good, *bad])
     got = down(cuda.crop_normalize(up(frame, stream), up(affines, stream), (12, 10), MEAN, STD, stream=stream), stream)
-    assert_close(got[0], definitions.crop_normalize(frame, affines[0], (12, 10), MEAN, STD))
-    assert np.isnan(got[1]).all()
+    for row, affine in enumerate(good):
+        assert_close(got[row], definitions.crop_normalize(frame, affine, (12, 10), MEAN, STD))
+    assert np.isnan(got[len(good) :]).all()
     with pytest.raises(ValueError, match="invertible"):
         cuda.crop_normalize(up(frame, stream), affines, (12, 10), MEAN, STD, stream=stream)
 
