@@ -37,7 +37,7 @@ from emert_edge.simulation import SimulatedSession
 __all__ = ["LICENCE", "NAME", "VERSION", "end_to_end", "main", "make_packaged_bundle", "picture_figures"]
 
 NAME = "emert-demo"
-VERSION = "4"
+VERSION = "5"
 LICENCE = (
     "emert-demo research licence: these weights are for research and evaluation only, not for commercial use, because "
     "the pictures that the face encoder learnt from (FER2013) are for research use; they come without any warranty. "
