@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 SOURCES := emert_edge export calibration tests benchmarks examples
 
-.PHONY: help demo test lint bench book asan aarch64 wheels bundle clean
+.PHONY: help demo test lint bench page book asan aarch64 wheels bundle clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -47,6 +47,10 @@ bench: $(VENV)/ready ## Run the benchmarks, peers beside; results also in out/be
 	@mkdir -p out
 	$(PY) -m pip install $(PIP_OPTIONS) "ai-edge-litert>=2" # runs the peer mini-XCEPTION
 	$(PY) -m pytest benchmarks -q -p no:warnings --benchmark-json=out/bench.json
+	$(PY) benchmarks/limits.py >out/limits.md
+
+page: $(VENV)/ready ## Write docs/benchmarks.md from what make bench measured
+	$(PY) benchmarks/page.py out/bench.json out/limits.md docs/benchmarks.md
 
 book: $(VENV)/ready ## Measure the charts of docs/benchmarks.md anew, on an idle machine (two minutes)
 	$(PY) benchmarks/book.py docs/images/cost.png
