@@ -120,16 +120,23 @@ def quantize(
     if samples < LEAST:
         raise ValueError(f"samples must be at least {LEAST}, not {samples}")
     work = _Work(opened, target, tuple(keep_float), bounds, seed, threads, report, progress)
-    most = max(4 * samples, samples + GATE_SAMPLES)
-    given = read_data(data, opened.manifest, most=most, seed=seed, report=report)
-    work.require_sound(given)
-    calibration, comparison, held = divide(given, samples, seed, own_gate=gate_data is not None)
-    gate: Data = held
+    gate: Data | None = None
     if gate_data is not None:
         gate = read_data(gate_data, opened.manifest, most=1 << 62, seed=seed, report=report)
         work.require_sound(gate)
+    most = max(4 * samples, samples + GATE_SAMPLES)
+    given = read_data(data, opened.manifest, most=most, seed=seed, report=report)
+    work.require_sound(given)
+    calibration, comparison, held = divide(given, samples, seed, own_gate=gate is not None)
     tried = CALIBRATORS if calibrator == "compare" else (calibrator,)
-    return work.run(calibration, comparison, gate, samples, tried, Path(out) if out is not None else opened.path)
+    return work.run(
+        calibration,
+        comparison,
+        held if gate is None else gate,
+        samples,
+        tried,
+        Path(out) if out is not None else opened.path,
+    )
 
 
 @dataclass(frozen=True)
@@ -351,8 +358,17 @@ class _Work:
         held = {(one.precision, one.target): one for one in manifest.evidence}
         for verdict in report.verdicts:
             key = (verdict.precision, verdict.target)
-            before = held[key].method if key in held else ""
-            held[key] = verdict.evidence(report.method if verdict.precision == "int8" else before)
+            before = held.get(key)
+            if verdict.precision == "int8" or before is None:
+                held[key] = verdict.evidence(report.method)
+            else:  # what the export measured and promised of FP16 stays beside what the gate did
+                found = verdict.evidence(before.method)
+                held[key] = found.model_copy(
+                    update={
+                        "figures": dict(before.figures) | dict(found.figures),
+                        "bounds": dict(before.bounds) | dict(found.bounds),
+                    }
+                )
         changed = manifest.model_copy(
             update={
                 "graphs": tuple(kept),

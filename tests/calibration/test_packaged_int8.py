@@ -64,6 +64,14 @@ def test_int8_answers_as_fp32_does(packaged: Bundle, public: Pictures, reference
     assert found.fp32_uar - found.uar <= 0.02
 
 
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+def test_the_evidence_is_of_the_whole_public_test_and_within_half_a_point(packaged: Bundle, target: str) -> None:
+    (found,) = (one for one in packaged.manifest.evidence if (one.precision, one.target) == ("int8", target))
+    assert (found.samples, found.labelled, found.accepted) == (3589, True, True)
+    for figure in ("accuracy", "uar"):
+        assert found.figures[f"fp32_{figure}"] - found.figures[figure] <= 0.005
+
+
 def test_the_files_are_small_and_keep_tensorrts_rules(packaged: Bundle) -> None:
     fp32 = packaged.manifest.files[packaged.graph("face_encoder", "fp32", "cpu").file].size
     for target in ("cpu", "tensorrt"):

@@ -13,14 +13,14 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
 pytest.importorskip("torch", reason="calibrating needs the extra `train`")
 
-from emert_edge.calibration import Bounds, Report, lint_tensorrt, quantize  # noqa: E402
+from emert_edge.calibration import Bounds, Report, lint_tensorrt, quantization, quantize  # noqa: E402
 from emert_edge.calibration.ranges import open_with_outputs  # noqa: E402
 
 from emert_edge import Recognizer  # noqa: E402
 from emert_edge.bundle import Bundle, write_bundle  # noqa: E402
 from emert_edge.bundle.manifest import Evidence, FileEntry, Graph  # noqa: E402
 from emert_edge.cli.app import run_command_line  # noqa: E402
-from emert_edge.errors import BundleIncompatible, CalibrationRejected  # noqa: E402
+from emert_edge.errors import BundleIncompatible, CalibrationRejected, EmertError  # noqa: E402
 
 from .conftest import Pictures  # noqa: E402
 from .graphs import small_bundle  # noqa: E402
@@ -92,6 +92,43 @@ def test_a_second_target_leaves_the_first_as_it_was(bundle: Bundle, faces: Pictu
     (logits,) = open_with_outputs(model, [], 1).run(["expression_logits"], {"frame": frames})
     assert (logits.argmax(1) == said).mean() >= 0.8
     assert report.verdicts[0].heads[0].agreement >= 0.92
+
+
+def test_a_graph_that_breaks_tensorrts_rules_is_not_written(
+    small: Bundle, waves: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = quantization.place_for_tensorrt
+
+    def misplaced(*arguments: Any) -> Any:
+        placed = place(*arguments)
+        pair = next(node for node in placed.graph.node if node.op_type == "QuantizeLinear")
+        zero = next(tensor for tensor in placed.graph.initializer if tensor.name == pair.input[2])
+        zero.CopyFrom(onnx.numpy_helper.from_array(np.array(3, np.int8), zero.name))
+        return placed
+
+    monkeypatch.setattr(quantization, "place_for_tensorrt", misplaced)
+    with pytest.raises(CalibrationRejected, match=r"the face_encoder breaks TensorRT's rules: .*zero"):
+        quick(small, waves, "tensorrt", out=tmp_path / "never.emert")
+    assert not (tmp_path / "never.emert").exists()
+
+
+def test_progress_is_told_step_by_step_to_its_end(small: Bundle, waves: Pictures, tmp_path: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    quick(
+        small,
+        waves,
+        out=tmp_path / "made.emert",
+        progress=lambda step, done, total: told.setdefault(step, []).append((done, total)),
+    )
+    assert set(told) == {"ranges of the face encoder", "gate"}
+    for steps in told.values():
+        assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+        assert steps[-1][0] == steps[-1][1] > 0
+
+
+def test_a_gate_that_is_not_there_is_said_before_anything_is_read(small: Bundle, tmp_path: Path) -> None:
+    with pytest.raises((EmertError, OSError), match="nowhere"):
+        quick(small, tmp_path / "not-looked-at", gate_data=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])

@@ -11,6 +11,7 @@ pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
 
 from emert_edge.calibration import placement, placement_cpu
 from emert_edge.calibration.ranges import collect_histograms, find_ranges
+from emert_edge.calibration.report import worst_layers
 from emert_edge.calibration.sensitivity import layer_noise
 
 
@@ -39,6 +40,7 @@ def test_the_layer_whose_input_was_cut_adds_most(network: Any, frames: np.ndarra
     placed = placement.place_for_tensorrt(network, ranges)
     found = {one.layer: one for one in layer_noise(network, placed, {"frame": frames})}
     assert max(found, key=lambda name: found[name].added) == "one_b"
+    assert worst_layers(list(found.values()))[0].layer == "one_b"
     assert found["one_a"].decibels > 25
     assert max(found["one_b"].decibels, found["two_a"].decibels) < 15
 

@@ -207,8 +207,10 @@ def test_an_encoder_that_is_another_one_is_found_behind_it(model: Emert, reports
         (lambda proto: setattr(proto, "ir_version", 11), "IR version"),
         (lambda proto: setattr(proto.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 2), "axes"),
         (lambda proto: proto.graph.output.pop(), "outputs are"),
+        (lambda proto: setattr(proto.graph.output[0].type.tensor_type.shape.dim[1], "dim_value", 9), "output .* axes"),
+        (lambda proto: setattr(proto.graph.output[0].type.tensor_type, "elem_type", 10), "is not float32"),
     ],
-    ids=["opset", "ir", "frozen batch", "lost output"],
+    ids=["opset", "ir", "frozen batch", "lost output", "another width", "half precision"],
 )
 def test_a_silent_failure_of_the_exporter_is_found_out(
     model: Emert, reports: dict[Any, GraphReport], spoil: Any, words: str
@@ -218,6 +220,15 @@ def test_a_silent_failure_of_the_exporter_is_found_out(
     spec = emert_parts(model).graphs["face_encoder"]
     with pytest.raises(ExportFailed, match=words):
         check_form("face_encoder", spec.inputs, spec.outputs, proto.SerializeToString())
+
+
+def test_a_graph_is_simplified_and_tells_its_shapes(reports: dict[Any, GraphReport]) -> None:
+    for role, report in reports.items():
+        graph = onnx.load_from_string(report.onnx).graph
+        kinds = {node.op_type for node in graph.node}
+        assert not kinds & {"Identity", "Constant", "Dropout", "BatchNormalization"}, role
+        told = {value.name for value in graph.value_info} | {value.name for value in graph.output}
+        assert {name for node in graph.node for name in node.output} <= told, role
 
 
 def test_a_bundle_comes_out_whole(model: Emert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reports: Any) -> None:

@@ -22,6 +22,7 @@ from emert_edge.export.precision import LARGEST, HalfGraphs, largest_value, roun
 
 from emert_edge import Recognizer  # noqa: E402
 from emert_edge.bundle import Bundle, open_bundle, write_bundle  # noqa: E402
+from emert_edge.recognizer import write_whole_faces  # noqa: E402
 from emert_edge.simulation import SimulatedSession  # noqa: E402
 
 TOLERANCE = 2e-3
@@ -297,6 +298,31 @@ def test_no_more_than_two_labels_in_a_thousand_faces_change(bundle: Bundle, shar
     kept = answers["fp16"].argmax(1) == answers["fp32"].argmax(1)
     assert kept.mean() >= 0.998
     assert np.abs(answers["fp16"] - answers["fp32"]).max() > 0
+
+
+def test_the_packaged_fp16_changes_hardly_a_label_of_the_public_test(shared_data: Path) -> None:
+    faces = pytest.importorskip("emert_edge.reference.data.faces", reason="reading faces needs the extra `train`")
+    archive = shared_data / "fer2013_faces" / "fer2013_publictest.tar.gz"
+    if not archive.is_file():
+        pytest.skip(f"no real faces here: {archive} is absent")
+    packaged = open_bundle()
+    names = {"angry": "anger", "happy": "happiness", "sad": "sadness"}
+    pictures = [image for image, _ in faces.folder_pictures(archive, packaged.manifest.labels.expression, names=names)]
+    assert len(pictures) == 3589
+    logits: dict[str, list[np.ndarray]] = {}
+    for precision in ("fp32", "fp16"):
+        with Recognizer(packaged, device="cpu", precision=precision, threads=2) as recognizer:
+            engine = recognizer._open_engines().face_encoder
+            for first in range(0, len(pictures), engine.max_batch):
+                part = pictures[first : first + engine.max_batch]
+                write_whole_faces(engine.inputs["frame"], part, packaged.manifest.face)
+                engine.run(len(part))
+                logits.setdefault(precision, []).append(engine.outputs["expression_logits"][: len(part)].copy())
+    for exact, half in zip(logits["fp32"], logits["fp16"], strict=True):
+        # As the export measures it: of the largest value of a batch.
+        assert np.abs(half - exact).max() <= TOLERANCE * np.abs(exact).max()
+    kept = np.concatenate(logits["fp16"]).argmax(1) == np.concatenate(logits["fp32"]).argmax(1)
+    assert kept.mean() >= 0.998
 
 
 def test_what_else_onnxruntime_offers_can_be_imported_afterwards() -> None:
