@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("onnx", reason="calibrating needs the extra `export`")
 
+from emert_edge.calibration import lint_tensorrt, placement, placement_cpu
 from emert_edge.calibration.layers import read_layers
 from emert_edge.calibration.placement import place_for_tensorrt, quantised_tensors
+from emert_edge.calibration.ranges import collect_histograms, find_ranges, open_with_outputs
 
 from .graphs import GraphMaker
 
@@ -52,25 +54,44 @@ def test_a_quantised_graph_has_the_layers_of_the_float_one(network: Any) -> None
     assert additions == wanted_additions
 
 
-def test_recurrent_layers_attention_and_normalisations_are_left_alone() -> None:
+def recurrent() -> Any:
+    """A recurrent layer, a normalisation and attention, with one matrix between them that is quantised."""
+    rng = np.random.default_rng(0)
     make = GraphMaker()
-    weight = make.constant("lstm_w", np.ones((1, 16, 8), np.float32))
-    recurrence = make.constant("lstm_r", np.ones((1, 16, 4), np.float32))
+    weight = make.constant("lstm_w", rng.normal(0, 0.5, (1, 16, 8)).astype(np.float32))
+    recurrence = make.constant("lstm_r", rng.normal(0, 0.5, (1, 16, 4)).astype(np.float32))
     x = make.node("LSTM", ["sequence", weight, recurrence], "lstm", hidden_size=4)
     x = make.node("Squeeze", [x, make.constant("axis", np.array([1]))], "squeeze")
     x = make.node("LayerNormalization", [x, make.constant("scale", np.ones(4, np.float32))], "norm")
-    query = make.node("MatMul", [x, make.constant("query_w", np.ones((4, 4), np.float32))], "query")
+    query = make.node("MatMul", [x, make.constant("query_w", rng.normal(0, 1, (4, 4)).astype(np.float32))], "query")
     scores = make.node("MatMul", [query, make.node("Transpose", [x], "turned", perm=[0, 2, 1])], "scores")
     weights = make.node("Softmax", [scores], "softmax")
-    model = make.model({"sequence": [6, 2, 8]}, {"out": make.node("MatMul", [weights, x], "mixed")})
-    layers, additions = read_layers(model)
+    return make.model({"sequence": [6, 2, 8]}, {"out": make.node("MatMul", [weights, x], "mixed")})
+
+
+def test_recurrent_layers_attention_and_normalisations_are_left_alone() -> None:
+    layers, additions = read_layers(recurrent())
     assert [(layer.name, layer.axis) for layer in layers] == [("query", 1)]
     assert not additions
 
 
-def test_an_addition_of_a_bias_or_of_a_tensor_to_itself_is_no_residual() -> None:
-    make = GraphMaker()
-    y = make.conv("x", "conv", 3, 3)
-    biased = make.node("Add", [y, make.constant("bias", np.ones((3, 1, 1), np.float32))], "biased")
-    doubled = make.node("Add", [biased, biased], "doubled")
-    assert not read_layers(make.model({"x": ["n", 3, 8, 8]}, {"out": doubled}))[1]
+@pytest.mark.parametrize("target", [placement, placement_cpu])
+def test_both_placements_leave_them_alone(target: Any) -> None:
+    model = recurrent()
+    inputs = {"sequence": np.random.default_rng(1).normal(0, 1, (6, 2, 8)).astype(np.float32)}
+    seen = collect_histograms(model, target.quantised_tensors(model), inputs)
+    place = placement.place_for_tensorrt if target is placement else placement_cpu.place_for_cpu
+    placed = place(model, find_ranges(seen, "minmax", signed=target is placement))
+    fed = {
+        node.name: [placed_input for placed_input in node.input if "lstm" in placed_input or "scale" in placed_input]
+        for node in placed.graph.node
+        if node.op_type in ("LSTM", "LayerNormalization")
+    }
+    assert fed == {"lstm": ["lstm_w", "lstm_r"], "norm": ["scale"]}
+    quantised = {node.input[0] for node in placed.graph.node if node.op_type == "QuantizeLinear"}
+    assert quantised <= {"norm_out"}
+    if target is placement:
+        assert lint_tensorrt(placed) == ()
+    (wanted,) = open_with_outputs(model, [], 1).run(["out"], inputs)
+    (found,) = open_with_outputs(placed, [], 1).run(["out"], inputs)
+    assert 0 < np.square(found - wanted).mean() < 1e-3 * np.square(wanted).mean()
