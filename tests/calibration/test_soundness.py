@@ -42,6 +42,15 @@ def test_black_frames_copies_and_exchanged_colours_are_named(faces: Pictures) ->
     assert ["exchanged" in fault for fault in picture_faults([image[..., ::-1] for image in images])] == [True]
 
 
+def test_noise_hides_neither_darkness_nor_copies(faces: Pictures) -> None:
+    rng = np.random.default_rng(0)
+    image = faces[0][0].astype(int)
+    dark = [np.clip(rng.normal(0, 5, image.shape), 0, 255).astype(np.uint8) for _ in range(64)]
+    assert ["no content" in fault for fault in picture_faults(dark)] == [True]
+    copies = [np.clip(image + rng.integers(-2, 3, image.shape), 0, 255).astype(np.uint8) for _ in range(64)]
+    assert ["copies" in fault for fault in picture_faults(copies)] == [True]
+
+
 def test_activations_beyond_their_ranges_are_named() -> None:
     values = np.random.default_rng(0).normal(0, 1, 100_000)
     limit = float(np.abs(values).max())
