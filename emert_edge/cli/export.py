@@ -157,13 +157,24 @@ def export(
             raise typer.BadParameter(f"{source} is no bundle; a checkpoint becomes one here", param_hint="--out")
         bundle = open_bundle(str(source))
     else:
-        if (source / MANIFEST).is_file() or source.suffix == ".emert":
+        if (source / MANIFEST).is_file() or source.suffix == ".emert" or _names_a_bundle(source):
             raise typer.BadParameter(f"{source} is a bundle already; leave --out out", param_hint="--out")
         terms = {"name": name, "version": version, "licence": licence, "fp16": fp16}
         bundle = _bundle_of(source, out, given, {key: value for key, value in terms.items() if value is not None})
         _tell(bundle)
     if triton is not None:
         _export_triton(bundle, triton, platform or "onnxruntime", precision or "auto")
+
+
+def _names_a_bundle(source: Path) -> bool:
+    """Whether something that is no file or folder is a bundle's name."""
+    if source.exists():
+        return False
+    try:
+        open_bundle(str(source))
+    except EmertError:
+        return False
+    return True
 
 
 def _bundle_of(checkpoint: Path, out: Path, given: dict[str, Any], terms: dict[str, Any]) -> Bundle:

@@ -165,7 +165,7 @@ def folder_pictures(
         if label is None:
             raise EmertError(
                 f"{path}: {name}: the folder {folder!r} is no class; known are {', '.join(classes)}. "
-                "Say with `names` which class it is"
+                "Say with `names`, in a YAML description of the data, which class it is"
             )
         yield _decode(path, name, content), label
 
@@ -217,7 +217,7 @@ def table_pictures(
         if label is None:
             raise EmertError(
                 f"{table}: {row.place}, column {label_column!r}: {word!r} is no class; known are "
-                f"{', '.join(classes)}. Say with `names` which class it is"
+                f"{', '.join(classes)}. Say with `names`, in a YAML description of the data, which class it is"
             )
         said = row.cells[image_column]
         if images is None:
