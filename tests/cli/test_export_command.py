@@ -51,6 +51,7 @@ def test_what_an_engine_needs_is_one_clear_line(emert: Run, tmp_path: Path, monk
         (("model.pt", "--triton", "models"), 2, "no bundle"),
         (("model.pt", "--out", "b", "--precision", "fp16"), 2, "--triton"),
         (("made.emert", "--out", "b"), 2, "a bundle already"),
+        (("emert-demo", "--out", "b"), 2, "a bundle already"),
         (("nowhere", "--triton", "models"), 1, "no bundle 'nowhere'"),
         (("emert-demo", "--triton", "."), 1, "no model repository of emert-edge"),
     ],

@@ -253,6 +253,17 @@ def test_the_gpus_memory_is_exhausted(orin: Board, small: Bundle) -> None:
     assert not orin.gpu.contexts
 
 
+def test_a_build_whose_check_exhausts_the_memory_keeps_nothing(orin: Board, small: Bundle) -> None:
+    orin.gpu.limit = 200
+    with pytest.raises(EngineError, match="memory of GPU 0 is exhausted"):
+        open_on(small)
+    assert builds(orin) == 1
+    assert not list(EngineCache().folder.glob("*.engine"))
+    assert not orin.gpu.memory
+    orin.gpu.limit = 1 << 30
+    open_on(small).close()
+
+
 @pytest.mark.parametrize("fault", ["run", "context"])
 def test_what_tensorrt_says_of_a_failed_run_reaches_the_caller(orin: Board, small: Bundle, fault: str) -> None:
     engine = open_on(small).head
