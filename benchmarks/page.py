@@ -13,6 +13,7 @@ import ast
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,9 @@ def head_of(file: Path) -> str:
     return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
 
 
-def wrapped(text: str, width: int = 120) -> str:
-    """Paragraphs in lines of a width."""
-    lines = []
-    for paragraph in text.split("\n\n"):
-        line = ""
-        for word in paragraph.split():
-            if line and len(line) + 1 + len(word) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = f"{line} {word}".strip()
-        lines += [line, ""]
-    return "\n".join(lines).rstrip()
+def wrapped(text: str) -> str:
+    """Paragraphs in lines of 120 characters."""
+    return "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in text.split("\n\n"))
 
 
 def told(value: Any) -> str:

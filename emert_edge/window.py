@@ -120,7 +120,7 @@ class FrameCells:
         return held
 
     def release(self, held: HeldFrame) -> None:
-        """Let a frame's buffer be used again."""
+        """Let a frame's buffer be used again; may be called while another thread puts frames."""
         if len(self._free) < 2:
             self._free.append(held.image)
 

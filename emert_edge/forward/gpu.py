@@ -1,4 +1,4 @@
-"""The way through the engines' buffers on a GPU: frames, maps and tokens do not come back to the host.
+"""The way through the engines' buffers on a GPU: crops, fused frames and tokens stay there from crop to head.
 
 Tested with the kernels' bodies on the CPU (docs/cuda.md); a GPU has not run it yet.
 """
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from emert_edge.encoder_inputs import EncoderInput
 from emert_edge.engines import EngineSet, GpuEngine
-from emert_edge.forward.passing import tokens_by_kind, write_eye
+from emert_edge.forward.passing import Forward, tokens_by_kind
 from emert_edge.kernels import cuda
-from emert_edge.session import EyeTokens, Token, Window
+from emert_edge.session import Token, Window
 
 __all__ = ["GpuForward"]
 
@@ -100,7 +100,7 @@ class _GpuEncoder:
             self._running = []
 
 
-class GpuForward:
+class GpuForward(Forward):
     """The way through the engines' buffers on a GPU, in one stream.
 
     Frames wait in page-locked memory, which a GPU reads where it lies. Crops and fused frames are written into the
@@ -110,6 +110,10 @@ class GpuForward:
 
     On the GPU stand the engines' own buffers and the store: `token_width` floats for every token that a session holds.
     """
+
+    _faces: _GpuEncoder
+    _fixations: _GpuEncoder | None
+    _head: GpuEngine
 
     def __init__(self, engines: EngineSet) -> None:
         head = self._head = cast("GpuEngine", engines.head)
@@ -124,7 +128,7 @@ class GpuForward:
         self._face_engine = cast("GpuEngine", engines.face_encoder)
         self._faces = _GpuEncoder(self._face_engine, "frame", "face_token", self._store, False)
         self._encoders = [self._faces]
-        self._fixations: _GpuEncoder | None = None
+        self._fixations = None
         if engines.fixation_encoder is not None:
             fixation = cast("GpuEngine", engines.fixation_encoder)
             self._fixations = _GpuEncoder(fixation, "fused", "fixation_token", self._store, True)
@@ -140,19 +144,6 @@ class GpuForward:
     def frame_memory(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Allocate a page-locked frame."""
         return cuda.pinned(shape, np.uint8)
-
-    def face(self, token: Token, source: EncoderInput) -> None:
-        """Encode a face into a token, now or with others."""
-        self._faces.add(token, source)
-
-    def fixation(self, token: Token, source: EncoderInput) -> None:
-        """Encode gaze over a scene into a token, now or with others."""
-        assert self._fixations is not None, "a bundle without fixation tokens has none to encode"
-        self._fixations.add(token, source)
-
-    def eye(self, row: int, eye: EyeTokens) -> None:
-        """Take a window's eye tokens."""
-        write_eye(self._head.inputs, row, eye)
 
     def head(self, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         """Finish what waits, run the head, and return its outputs."""

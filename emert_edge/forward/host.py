@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from emert_edge.encoder_inputs import EncoderInput
 from emert_edge.engines import Engine, EngineSet
-from emert_edge.forward.passing import tokens_by_kind, write_eye
-from emert_edge.session import EyeTokens, Token, Window
+from emert_edge.forward.passing import Forward, tokens_by_kind
+from emert_edge.session import Token, Window
 from emert_edge.window import ordinary_memory
 
 __all__ = ["HostForward"]
@@ -43,14 +43,17 @@ class _HostEncoder:
             self.waiting.clear()
 
 
-class HostForward:
+class HostForward(Forward):
     """The way through the engines' buffers on the host, whatever runs the graphs."""
+
+    _faces: _HostEncoder
+    _fixations: _HostEncoder | None
 
     def __init__(self, engines: EngineSet) -> None:
         face, fixation = engines.face_encoder, engines.fixation_encoder
         self._engines, self._head = engines.all(), engines.head
         self._faces = _HostEncoder(face, face.inputs["frame"], face.outputs["face_token"])
-        self._fixations: _HostEncoder | None = None
+        self._fixations = None
         if fixation is not None:
             self._fixations = _HostEncoder(fixation, fixation.inputs["fused"], fixation.outputs["fixation_token"])
 
@@ -62,19 +65,6 @@ class HostForward:
     def frame_memory(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Allocate a frame."""
         return ordinary_memory(shape)
-
-    def face(self, token: Token, source: EncoderInput) -> None:
-        """Encode a face into a token, now or with others."""
-        self._faces.add(token, source)
-
-    def fixation(self, token: Token, source: EncoderInput) -> None:
-        """Encode gaze over a scene into a token, now or with others."""
-        assert self._fixations is not None, "a bundle without fixation tokens has none to encode"
-        self._fixations.add(token, source)
-
-    def eye(self, row: int, eye: EyeTokens) -> None:
-        """Take a window's eye tokens."""
-        write_eye(self._head.inputs, row, eye)
 
     def head(self, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         """Finish what waits, run the head, and return its outputs."""
