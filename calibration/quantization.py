@@ -359,8 +359,10 @@ class _Work:
         for verdict in report.verdicts:
             key = (verdict.precision, verdict.target)
             before = held.get(key)
-            if verdict.precision == "int8" or before is None:
+            if verdict.precision == "int8":
                 held[key] = verdict.evidence(report.method)
+            elif before is None:
+                held[key] = verdict.evidence()
             else:  # what the export measured and promised of FP16 stays beside what the gate did
                 found = verdict.evidence(before.method)
                 held[key] = found.model_copy(

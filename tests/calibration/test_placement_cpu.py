@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,24 @@ def test_the_first_layers_of_our_encoders_take_blocks(channels: int, taps: int, 
     assert list(weight.dims) == [16, channels * stride**2, blocks, blocks]
 
 
+def drawn_convolution(
+    draw: Any, channels: int, taps: Sequence[int], sides: Sequence[int], **said: Any
+) -> tuple[str, Any, np.ndarray]:
+    """A convolution inside of a graph, perhaps with a bias and a ReLU: what ends it, the graph, and a frame for it."""
+    relu, bias = draw(st.booleans()), draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    make = GraphMaker()
+    constants = [make.constant("weight", rng.normal(0, 1, (5, channels, *taps)).astype(np.float32))]
+    if bias:
+        constants.append(make.constant("bias", rng.normal(0, 1, 5).astype(np.float32)))
+    name = make.node("Conv", ["frame", *constants], "conv", **said)
+    if relu:
+        name = make.node("Relu", [name], "relu")
+    make.node("Sigmoid", [name], "squash")
+    model = make.model({"frame": ["batch", channels, *sides]}, {"out": "squash_out"})
+    return name, model, rng.normal(0, 1, (3, channels, *sides)).astype(np.float32)
+
+
 @given(st.data())
 def test_strips_of_a_row_as_channels_give_what_the_picture_gives(data: st.DataObject) -> None:
     draw = data.draw
@@ -144,18 +163,7 @@ def test_strips_of_a_row_as_channels_give_what_the_picture_gives(data: st.DataOb
     left = draw(st.integers(0, columns - 1))
     pads = [draw(st.integers(0, rows - 1)), left, draw(st.integers(0, rows - 1)), columns - 1 - left]
     height, width = draw(st.integers(rows, 6)), draw(st.sampled_from([4, 6, 8, 12]))
-    relu, bias = draw(st.booleans()), draw(st.booleans())
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    make = GraphMaker()
-    constants = [make.constant("weight", rng.normal(0, 1, (5, channels, rows, columns)).astype(np.float32))]
-    if bias:
-        constants.append(make.constant("bias", rng.normal(0, 1, 5).astype(np.float32)))
-    name = make.node("Conv", ["frame", *constants], "conv", pads=pads)
-    if relu:
-        name = make.node("Relu", [name], "relu")
-    make.node("Sigmoid", [name], "squash")
-    model = make.model({"frame": ["batch", channels, height, width]}, {"out": "squash_out"})
-    frame = rng.normal(0, 1, (2, channels, height, width)).astype(np.float32)
+    name, model, frame = drawn_convolution(draw, channels, (rows, columns), (height, width), pads=pads)
     (wanted,) = as_on_a_device(model).run(None, {"frame": frame})
     made = in_strips(model, ["conv"])
     onnx.checker.check_model(model, full_check=True)
@@ -191,22 +199,11 @@ def test_a_matrix_product_gives_what_the_convolution_gives(data: st.DataObject) 
     pads = [draw(st.integers(0, tap - 1)) for _ in range(2) for tap in taps]
     strides = [draw(st.integers(1, 3)) for _ in range(2)]
     sides = [draw(st.integers(tap, 6)) for tap in taps]
-    relu, bias = draw(st.booleans()), draw(st.booleans())
-    rng = np.random.default_rng(draw(st.integers(0, 99)))
-    make = GraphMaker()
-    constants = [make.constant("weight", rng.normal(0, 1, (5, channels, *taps)).astype(np.float32))]
-    if bias:
-        constants.append(make.constant("bias", rng.normal(0, 1, 5).astype(np.float32)))
-    name = make.node("Conv", ["frame", *constants], "conv", pads=pads, strides=strides)
-    if relu:
-        name = make.node("Relu", [name], "relu")
-    make.node("Sigmoid", [name], "squash")
-    model = make.model({"frame": ["batch", channels, *sides]}, {"out": "squash_out"})
-    frame = rng.normal(0, 1, (3, channels, *sides)).astype(np.float32)
+    _, model, frame = drawn_convolution(draw, channels, taps, sides, pads=pads, strides=strides)
     (wanted,) = as_on_a_device(model).run(None, {"frame": frame})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewrites_cpu, "_LARGE_WEIGHT", 1)
-        patch.setattr(rewrites_cpu, "_FEW_PIXELS", 36)
+        patch.setattr(rewrites_cpu, "_FEW_PIXELS", 100)
         made = as_products(model, ["conv"])
     onnx.checker.check_model(model, full_check=True)
     (found,) = as_on_a_device(model).run(None, {"frame": frame})

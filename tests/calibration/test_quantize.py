@@ -174,8 +174,9 @@ def test_a_layer_stays_float_when_told(small: Bundle, waves: Pictures, tmp_path:
         quick(small, waves, keep_float=[*layers, "one_b"])
 
 
-def test_fp16_is_judged_on_the_same_samples_and_its_evidence_renewed(
-    small: Bundle, waves: Pictures, tmp_path: Path
+@pytest.mark.parametrize("exported", [True, False])
+def test_fp16_is_judged_on_the_same_samples_beside_what_its_export_found(
+    small: Bundle, waves: Pictures, tmp_path: Path, exported: bool
 ) -> None:
     """The graphs here are FP32's under another name: they agree in everything."""
     roles: Any = {graph.role: small.read(graph.file) for graph in small.manifest.graphs}
@@ -184,15 +185,19 @@ def test_fp16_is_judged_on_the_same_samples_and_its_evidence_renewed(
     }
     graphs = [Graph(role=role, precision="fp16", file=f"{role}.fp16.onnx") for role in roles]
     old = Evidence(
-        precision="fp16", data="random inputs", samples=1, labelled=False, figures={}, accepted=False, method="cast"
+        precision="fp16", data="random inputs", samples=1, labelled=False, figures={"largest_difference": 1e-3},
+        accepted=False, method="cast", bounds={"largest_difference": 2e-3},
     )  # fmt: skip
-    update = {"graphs": (*small.manifest.graphs, *graphs), "evidence": (old,)}
+    update = {"graphs": (*small.manifest.graphs, *graphs), "evidence": (old,) if exported else ()}
     entries = {name: FileEntry(sha256="0" * 64, size=0) for name in files}
     manifest = small.manifest.model_copy(update=update | {"files": entries})
     report = quick(write_bundle(tmp_path / "half", manifest, files), waves)
     assert [verdict.precision for verdict in report.verdicts] == ["int8", "fp16"]
-    fp16, int8 = Bundle.open(tmp_path / "half").manifest.evidence
-    assert (fp16.precision, fp16.target, fp16.data, fp16.method) == ("fp16", "any", "pictures, pictures", "cast")
+    held = {one.precision: one for one in Bundle.open(tmp_path / "half").manifest.evidence}
+    fp16, int8 = held["fp16"], held["int8"]
+    assert (fp16.target, fp16.data, fp16.method) == ("any", "pictures, pictures", "cast" if exported else "")
+    assert fp16.figures.get("largest_difference") == (1e-3 if exported else None)
+    assert fp16.bounds.get("largest_difference") == (2e-3 if exported else None)
     assert fp16.samples == int8.samples > 100
     assert fp16.figures["agreement"] == 1.0
     assert fp16.accepted
