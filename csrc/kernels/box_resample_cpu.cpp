@@ -5,8 +5,9 @@
 #include "kernels/simd.hpp"
 
 // Rows first: the source rows under an output row become one row of float32 sums, a walk over contiguous bytes in which
-// the rows that lie wholly inside the box are added as 16-bit integers. Then columns, a pixel (three channels and a
-// spare lane) at a time.
+// the rows that lie wholly inside the box are added as 16-bit integers. Two output rows are summed at once, for the
+// source row in which one box ends and the next begins is then read and converted once. Then columns, a pixel (three
+// channels and a spare lane) at a time, for four output rows.
 
 namespace emert::EMERT_ISA {
 
@@ -14,6 +15,9 @@ namespace {
 
 constexpr int kBlockColumns = 4 * kLanes;
 constexpr int kShortRows = 256;  // 256 rows of 255 still fit 16 bits
+constexpr int kSummedRows = 2;   // output rows at once
+constexpr int kWrittenRows = 4;
+static_assert(kWrittenRows % kSummedRows == 0);
 
 EMERT_INLINE float row_sum(const std::uint8_t* rows, std::ptrdiff_t stride, const BoxSpan& span) {
     float sum = span.first_share * static_cast<float>(rows[span.first * stride]);
@@ -23,45 +27,96 @@ EMERT_INLINE float row_sum(const std::uint8_t* rows, std::ptrdiff_t stride, cons
     return sum + span.last_share * static_cast<float>(rows[span.last * stride]);
 }
 
-/// kBlockColumns bytes of every row of the span, as floats.
-EMERT_INLINE void sum_block(const std::uint8_t* rows, std::ptrdiff_t stride, const BoxSpan& span, float* sums) {
-    Floats sum[4];
-    const std::uint8_t* first = rows + span.first * stride;
-    const std::uint8_t* last = rows + span.last * stride;
-    for (int part = 0; part < 4; ++part) {
-        sum[part] = load_bytes_as_floats(first + part * kLanes) * span.first_share;
-        sum[part] += load_bytes_as_floats(last + part * kLanes) * span.last_share;
-    }
-    for (std::int32_t begin = span.first + 1; begin < span.last; begin += kShortRows) {
-        const std::int32_t end = begin + kShortRows < span.last ? begin + kShortRows : span.last;
+/// The source rows of one output row, from their first byte that counts.
+struct BoxRows {
+    const std::uint8_t* first;
+    const std::uint8_t* last;
+    std::int32_t inner_count;
+    Floats first_share;
+    Floats inner_share;
+    Floats last_share;
+};
+
+/// Adds kBlockColumns bytes, `at` on, of the rows between the first and the last.
+EMERT_INLINE void add_inner_rows(const BoxRows& rows, std::ptrdiff_t stride, std::ptrdiff_t at, Floats (&sum)[4]) {
+    const std::uint8_t* row = rows.first + at;
+    for (std::int32_t left = rows.inner_count; left > 0; left -= kShortRows) {
         Shorts inner[2] = {};
-        for (std::int32_t row = begin; row < end; ++row) {
-            inner[0] += load_bytes_as_shorts(rows + row * stride);
-            inner[1] += load_bytes_as_shorts(rows + row * stride + 2 * kLanes);
+        for (std::int32_t i = left < kShortRows ? left : kShortRows; i > 0; --i) {
+            row += stride;
+            inner[0] += load_bytes_as_shorts(row);
+            inner[1] += load_bytes_as_shorts(row + 2 * kLanes);
         }
         for (int half = 0; half < 2; ++half) {
             Floats low;
             Floats high;
             shorts_to_floats(inner[half], low, high);
-            sum[2 * half] += low * span.inner_share;
-            sum[2 * half + 1] += high * span.inner_share;
+            sum[2 * half] += low * rows.inner_share;
+            sum[2 * half + 1] += high * rows.inner_share;
         }
     }
-    for (int part = 0; part < 4; ++part) store(sums + part * kLanes, sum[part]);
 }
 
-void sum_packed_rows(const FrameView& frame, std::int32_t first_column, std::int32_t columns, const BoxSpan& span,
-                     float* sums) {
-    const std::uint8_t* rows = frame.data + static_cast<std::ptrdiff_t>(first_column) * 3;
-    const std::int32_t bytes = columns * 3;
-    std::int32_t at = 0;
-    for (; at + kBlockColumns <= bytes; at += kBlockColumns) sum_block(rows + at, frame.row_stride, span, sums + at);
-    if (at < bytes && bytes >= kBlockColumns) {
-        at = bytes - kBlockColumns;
-        sum_block(rows + at, frame.row_stride, span, sums + at);
-        at = bytes;
+/// Sums kBlockColumns bytes, `at` on, of one box's rows. `edge` holds its first row's where it `kFollows` the box
+/// before in which that was the last, and its last row's afterwards.
+template <bool kFollows>
+EMERT_INLINE void sum_box(const BoxRows& rows, std::ptrdiff_t stride, std::ptrdiff_t at, Floats (&edge)[4],
+                          float* sums) {
+    Floats sum[4];
+    for (int part = 0; part < 4; ++part) {
+        if (!kFollows) edge[part] = load_bytes_as_floats(rows.first + at + part * kLanes);
+        sum[part] = edge[part] * rows.first_share;
+        edge[part] = load_bytes_as_floats(rows.last + at + part * kLanes);
+        sum[part] += edge[part] * rows.last_share;
     }
-    for (; at < bytes; ++at) sums[at] = row_sum(rows + at, frame.row_stride, span);
+    add_inner_rows(rows, stride, at, sum);
+    for (int part = 0; part < 4; ++part) store(sums + at + part * kLanes, sum[part]);
+}
+
+template <int kCount, bool kTouch>
+EMERT_INLINE void sum_block(const BoxRows (&boxes)[kCount], std::ptrdiff_t stride, std::ptrdiff_t at, float* sums,
+                            std::ptrdiff_t sums_stride) {
+    static_assert(kCount <= 2);
+    Floats edge[4];
+    sum_box<false>(boxes[0], stride, at, edge, sums);
+    if constexpr (kCount == 2) sum_box<kTouch>(boxes[1], stride, at, edge, sums + sums_stride);
+}
+
+/// The sums of kCount output rows; where they `kTouch`, each box begins in the row in which the one before ends.
+template <int kCount, bool kTouch>
+void sum_boxes(const std::uint8_t* rows, std::ptrdiff_t stride, std::ptrdiff_t bytes, const BoxSpan* spans, float* sums,
+               std::ptrdiff_t sums_stride) {
+    BoxRows boxes[kCount];
+    for (int box = 0; box < kCount; ++box) {
+        const BoxSpan& span = spans[box];
+        boxes[box] = {rows + span.first * stride, rows + span.last * stride, span.last - span.first - 1,
+                      splat(span.first_share),    splat(span.inner_share),   splat(span.last_share)};
+    }
+    std::ptrdiff_t at = 0;
+    for (; at + kBlockColumns <= bytes; at += kBlockColumns) {
+        sum_block<kCount, kTouch>(boxes, stride, at, sums, sums_stride);
+    }
+    if (at < bytes && bytes >= kBlockColumns) {
+        sum_block<kCount, kTouch>(boxes, stride, bytes - kBlockColumns, sums, sums_stride);
+        return;
+    }
+    for (; at < bytes; ++at) {
+        for (int box = 0; box < kCount; ++box) sums[box * sums_stride + at] = row_sum(rows + at, stride, spans[box]);
+    }
+}
+
+/// Rows of sums of kCount output rows, for frames whose rows are contiguous.
+template <int kCount>
+void sum_packed_rows(const FrameView& frame, std::int32_t first_column, std::int32_t columns, const BoxSpan* spans,
+                     float* sums, std::ptrdiff_t sums_stride) {
+    const std::uint8_t* rows = frame.data + static_cast<std::ptrdiff_t>(first_column) * 3;
+    bool touch = true;
+    for (int box = 1; box < kCount; ++box) touch &= spans[box].first == spans[box - 1].last;
+    if (touch) {
+        sum_boxes<kCount, true>(rows, frame.row_stride, columns * 3, spans, sums, sums_stride);
+    } else {
+        sum_boxes<kCount, false>(rows, frame.row_stride, columns * 3, spans, sums, sums_stride);
+    }
 }
 
 void sum_strided_rows(const FrameView& frame, std::int32_t first_column, std::int32_t columns, const BoxSpan& span,
@@ -75,6 +130,18 @@ void sum_strided_rows(const FrameView& frame, std::int32_t first_column, std::in
                 sums[3 * column + channel] += share * static_cast<float>(from[channel * frame.channel_stride]);
             }
         }
+    }
+}
+
+template <int kCount>
+void sum_rows(const FrameView& frame, std::int32_t first_column, std::int32_t columns, const BoxSpan* spans,
+              float* sums, std::ptrdiff_t sums_stride) {
+    if (frame.packed()) {
+        sum_packed_rows<kCount>(frame, first_column, columns, spans, sums, sums_stride);
+        return;
+    }
+    for (int i = 0; i < kCount; ++i) {
+        sum_strided_rows(frame, first_column, columns, spans[i], sums + i * sums_stride);
     }
 }
 
@@ -177,7 +244,7 @@ struct RowWriter {
         }
     }
 
-    /// Writes `kCount` rows from `row` on: two at a time share what is to be known of a column.
+    /// Writes `kCount` rows from `row` on, which share what is to be known of a column.
     template <int kCount>
     void write(const float* sums, std::ptrdiff_t stride, std::int32_t row) const {
         const RowWriter self = *this;  // a copy that no store can be taken to change
@@ -217,7 +284,7 @@ std::size_t sums_length(std::int32_t columns) {
 }  // namespace
 
 std::size_t frame_scratch_bytes(std::int32_t width, std::int32_t out_width) {
-    return 2 * Carver::padded(sums_length(width) * sizeof(float)) +
+    return Carver::padded(kWrittenRows * sums_length(width) * sizeof(float)) +
            Carver::padded(static_cast<std::size_t>(out_width) * sizeof(ColumnTaps));
 }
 
@@ -240,11 +307,11 @@ void resample_frame(const FrameView& frame, const BoxGrid& grid, const ChannelMa
     const std::int32_t inner_count = most > 2 ? most - 2 : 0;
 
     Carver carver(memory);
-    const std::size_t length = sums_length(columns);
-    float* sums[2] = {carver.take<float>(length), carver.take<float>(length)};
+    const std::ptrdiff_t length = static_cast<std::ptrdiff_t>(sums_length(columns));
+    float* sums = carver.take<float>(static_cast<std::size_t>(kWrittenRows * length));
     ColumnTaps* taps = carver.take<ColumnTaps>(static_cast<std::size_t>(out.width));
-    for (float* row : sums) {
-        std::memset(row + 3 * static_cast<std::ptrdiff_t>(columns), 0, (3 * kPixelsAfter + 1) * sizeof(float));
+    for (int i = 0; i < kWrittenRows; ++i) {
+        std::memset(sums + i * length + 3 * columns, 0, (3 * kPixelsAfter + 1) * sizeof(float));
     }
     for (std::int32_t column = 0; column < out.width; ++column) {
         taps[column] = column_taps(grid.columns[column], first_column, inner_count);
@@ -256,24 +323,27 @@ void resample_frame(const FrameView& frame, const BoxGrid& grid, const ChannelMa
         writer.planes[channel] =
             out.data + channels.plane[channel] * static_cast<std::ptrdiff_t>(out.height) * out.width;
     }
-    for (std::int32_t row = 0; row < out.height; row += 2) {
-        const std::int32_t count = row + 2 <= out.height ? 2 : 1;
-        for (std::int32_t i = 0; i < count; ++i) {
-            if (frame.packed()) {
-                sum_packed_rows(frame, first_column, columns, grid.rows[row + i], sums[i]);
-            } else {
-                sum_strided_rows(frame, first_column, columns, grid.rows[row + i], sums[i]);
-            }
+    std::int32_t row = 0;
+    for (; row + kWrittenRows <= out.height; row += kWrittenRows) {
+        for (int i = 0; i < kWrittenRows; i += kSummedRows) {
+            sum_rows<kSummedRows>(frame, first_column, columns, grid.rows + row + i, sums + i * length, length);
         }
-        if (count == 2) {
-            writer.write<2>(sums[0], sums[1] - sums[0], row);
-        } else {
-            writer.write<1>(sums[0], 0, row);
-        }
+        writer.write<kWrittenRows>(sums, length, row);
+    }
+    for (; row < out.height; ++row) {
+        sum_rows<1>(frame, first_column, columns, grid.rows + row, sums, length);
+        writer.write<1>(sums, length, row);
     }
 }
 
 void resample_plane(const PlaneView& plane, const BoxGrid& grid, const PlanesOut& out, void* memory) {
+    if (plane.height == out.height && plane.width == out.width && plane.column_stride == sizeof(float)) {
+        for (std::int32_t row = 0; row < out.height; ++row) {
+            float* to = out.data + static_cast<std::ptrdiff_t>(row) * out.width;
+            std::memcpy(to, float_row(plane, row), static_cast<std::size_t>(out.width) * sizeof(float));
+        }
+        return;
+    }
     float* sums = static_cast<float*>(memory);
     for (std::int32_t row = 0; row < out.height; ++row) {
         if (plane.column_stride == sizeof(float)) {
