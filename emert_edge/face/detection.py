@@ -11,6 +11,9 @@ import numpy.typing as npt
 Box: TypeAlias = tuple[float, float, float, float]
 """(x, y, width, height) in px; (x, y) is the top left corner, and pixel (0, 0) covers [0, 1] × [0, 1]."""
 
+SURE = 0.5
+"""From this score on a detection may start or renew a track (see `Detection`)."""
+
 Image: TypeAlias = npt.NDArray[np.uint8]
 """(H, W, 3) uint8, BGR."""
 

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from emert_edge.face.detection import Box, Detection, FaceDetector, Image, require_frame
+from emert_edge.face.detection import SURE, Box, Detection, FaceDetector, Image, require_frame
 
 __all__ = ["FaceTracker", "TrackedFace"]
 
@@ -39,9 +39,6 @@ HOLD_NS = 1 * SECOND
 
 MEMORY_NS = 10 * SECOND
 """How long after its last sighting a person who returns is the same."""
-
-SURE = 0.5
-"""From this score on a detection may start or renew a track (see `emert_edge.face.Detection`)."""
 
 LARGEST_RATIO = 1.8
 """Of the sizes of one face in two sightings."""

@@ -16,7 +16,7 @@ import pytest
 
 import emert_edge.face.haar as haar_module
 from emert_edge.errors import EngineError
-from emert_edge.face import Box, FaceDetector, HaarDetector, YuNetDetector, open_detector
+from emert_edge.face import Box, Detection, FaceDetector, FaceTracker, HaarDetector, YuNetDetector, open_detector
 from emert_edge.face.yunet import YUNET_FILE, YUNET_SHA256
 from emert_edge.sources import open_frames
 
@@ -76,6 +76,56 @@ def test_a_look_at_a_region_finds_the_scans_face_in_the_frames_coordinates(
         distance, ratio = apart(looked[0].box, scanned)
         assert distance < 0.1
         assert 0.85 < ratio < 1.18
+
+
+@pytest.mark.parametrize(("shift", "zoom", "searches"), [(0.0, 1.0, 1), (0.04, 1.03, 1), (0.3, 1.0, 2), (0.0, 1.3, 2)])
+def test_a_face_that_hardly_moved_is_searched_once(
+    haar: HaarDetector, portrait: Image, monkeypatch: pytest.MonkeyPatch, shift: float, zoom: float, searches: int
+) -> None:
+    box = haar.detect(portrait, region=haar.detect(portrait)[0].box)[0].box
+    done: list[object] = []
+    search = HaarDetector._search
+
+    def counted(self: HaarDetector, *given: Any) -> list[Detection]:
+        done.append(given)
+        return search(self, *given)
+
+    monkeypatch.setattr(HaarDetector, "_search", counted)
+    side = zoom * box[2]
+    region = (box[0] + (box[2] - side) / 2 + shift * side, box[1] + (box[2] - side) / 2, side, side)
+    found = haar.detect(portrait, region=region)
+    assert len(done) == searches
+    distance, ratio = apart(found[0].box, box)
+    assert distance < 0.05
+    assert 0.9 < ratio < 1.1
+
+
+def test_a_still_look_places_boxes_as_well_as_a_near_one(
+    haar: HaarDetector, yunet: YuNetDetector, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both beside the network's landmarks, in steps of an eighth of a second: the spread of places and of sizes."""
+
+    def spread() -> tuple[float, float, int]:
+        errors, tracker = [], FaceTracker(haar)
+        for frame in frames:
+            found = tracker.update(frame.image, frame.t_ns)
+            if found is not None:
+                (x, y, side, _), (true_x, true_y, true_side, _) = found.box, truth[frame.sequence]
+                across, down = x + side / 2 - true_x - true_side / 2, y + side / 2 - true_y - true_side / 2
+                errors.append((across / true_side, down / true_side, np.log(side / true_side)))
+        across, down, size = np.std(errors, axis=0)
+        return float(np.hypot(across, down)), float(size), len(errors)
+
+    for clip in ("single_face.mp4", "WolfgangLanger_Pexels.mp4"):
+        frames = [frame for frame in open_frames(clips / clip).frames() if frame.sequence % 3 == 0]
+        truth = {frame.sequence: yunet.detect(frame.image)[0].box for frame in frames}
+        still = spread()
+        with monkeypatch.context() as without:
+            without.setattr(haar_module, "STILL_SHIFT", -1.0)
+            near = spread()
+        assert still[0] < 1.25 * near[0] + 0.005
+        assert still[1] < 1.25 * near[1] + 0.005
+        assert still[2] >= near[2] >= 0.9 * len(frames)
 
 
 def test_a_look_elsewhere_finds_nothing(detector: FaceDetector, portrait: Image) -> None:
