@@ -69,8 +69,10 @@ class Parity(NamedTuple):
 
     largest_difference: float
     rows: int
+    labelled: int
+    """Rows with logits among their outputs."""
     agreeing: int
-    """Rows in which every output of logits has its largest value where the reference has it."""
+    """Of these, those in which every output of logits has its largest value where the reference has it."""
 
 
 class OpenGraph:
@@ -148,7 +150,7 @@ class _Tally:
 
     def __init__(self, role: Role, reference: str, tolerance: float) -> None:
         self.role, self.reference, self.tolerance = role, reference, tolerance
-        self.worst, self.rows, self.agreeing = 0.0, 0, 0
+        self.worst, self.rows, self.labelled, self.agreeing = 0.0, 0, 0, 0
 
     def add(self, got: Mapping[str, FloatArray], wanted: Mapping[str, FloatArray], circumstances: str) -> None:
         """Take in one run; `ExportFailed` where an output differs by more than it may."""
@@ -164,10 +166,12 @@ class _Tally:
             if name.endswith("_logits"):
                 agree &= values.argmax(1) == wanted[name].argmax(1)
         self.rows += len(agree)
-        self.agreeing += int(agree.sum())
+        if any(name.endswith("_logits") for name in got):
+            self.labelled += len(agree)
+            self.agreeing += int(agree.sum())
 
     def parity(self) -> Parity:
-        return Parity(self.worst, self.rows, self.agreeing)
+        return Parity(self.worst, self.rows, self.labelled, self.agreeing)
 
 
 def _add_alone(tally: _Tally, graph: OpenGraph, wanted: Answers, rng: np.random.Generator) -> None:

@@ -42,7 +42,7 @@ TOLERANCE = 2e-3
 ROUNDED_TOLERANCE = 1e-2
 """The same where every value inside is rounded; 1e-3 to 4e-3 is usual."""
 AGREEMENT = 0.98
-"""The share of rows that must keep every label for the bundle to count FP16 as proven."""
+"""The share of rows with classes that must keep every label for the bundle to count FP16 as proven."""
 LARGEST = 32752.0
 """Half of what half precision holds: what was not tried may be larger than what was."""
 
@@ -260,8 +260,10 @@ def largest_value(data: bytes, *, seed: int = 0) -> tuple[str, float]:
     return found
 
 
-def _agreement(found: Mapping[Role, Parity]) -> float:
-    return sum(one.agreeing for one in found.values()) / sum(one.rows for one in found.values())
+def _agreement(found: Mapping[Role, Parity]) -> float | None:
+    """The share of rows that kept every label; None for a model without classes."""
+    labelled = sum(one.labelled for one in found.values())
+    return sum(one.agreeing for one in found.values()) / labelled if labelled else None
 
 
 def _largest(found: Mapping[Role, Parity]) -> float:
@@ -300,7 +302,7 @@ def half_graphs(graphs: Mapping[Role, bytes]) -> HalfGraphs:
         rounded = compare(rounding, reference._replace(name="FP32, every value rounded,"), ROUNDED_TOLERANCE)
     except ExportFailed as error:
         raise ExportFailed(f"FP16: {error}; export this model without FP16 (--no-fp16)") from error
-    agreement = min(_agreement(found), _agreement(rounded))
+    kept = [share for share in (_agreement(found), _agreement(rounded)) if share is not None]
     evidence = Evidence(
         precision="fp16",
         target="any",
@@ -308,17 +310,17 @@ def half_graphs(graphs: Mapping[Role, bytes]) -> HalfGraphs:
         samples=sum(one.rows for one in found.values()),
         labelled=False,
         figures={
-            "agreement": round(agreement, 4),
+            **({"agreement": round(min(kept), 4)} if kept else {}),
             "largest_difference": _largest(found),
             "largest_difference_rounded": _largest(rounded),
             "layers_kept_float": sum(len(kept) for _, kept in near.values()),
         },
         bounds={
-            "agreement": AGREEMENT,
+            **({"agreement": AGREEMENT} if kept else {}),
             "largest_difference": TOLERANCE,
             "largest_difference_rounded": ROUNDED_TOLERANCE,
         },
-        accepted=agreement >= AGREEMENT,
+        accepted=min(kept, default=1.0) >= AGREEMENT,
     )
     reports = {
         role: GraphReport(role, halves[role], parity.largest_difference, "fp16") for role, parity in found.items()

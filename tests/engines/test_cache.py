@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +147,37 @@ def test_the_next_builder_clears_what_a_killed_one_left(cache: EngineCache) -> N
     assert cache.find(KEY)[0] is not None
     with cache.lock():
         assert not left.exists()
+
+
+KILLED = """
+import os, signal, sys
+from emert_edge.engines.cache import EngineCache
+from tests.engines.test_cache import KEY
+
+os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+cache = EngineCache(sys.argv[1])
+with cache.lock():
+    cache.store(KEY, b"new" * 100_000, {})
+"""
+
+
+def test_a_builder_killed_while_it_writes_leaves_the_old_engine(cache: EngineCache) -> None:
+    root = str(Path(__file__).parents[2])
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, cache.folder], cwd=root, env=os.environ | {"PYTHONPATH": root}
+    )
+    assert ended.returncode == -signal.SIGKILL
+    (left,) = cache.folder.glob(".*.part")
+    assert left.stat().st_size > 0
+    found, _ = cache.find(KEY)
+    assert found is not None
+    assert bytes(found.plan) == PLAN
+    with cache.lock():  # the next one builds
+        cache.store(KEY, b"newer", {})
+    found, _ = cache.find(KEY)
+    assert found is not None
+    assert bytes(found.plan) == b"newer"
+    assert sorted(path.name for path in cache.folder.iterdir()) == sorted([KEY.file, "lock"])
 
 
 def test_builders_take_turns_and_are_told_that_they_wait(cache: EngineCache) -> None:

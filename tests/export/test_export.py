@@ -24,11 +24,14 @@ from emert_edge.bundle import Bundle  # noqa: E402
 from emert_edge.bundle.manifest import WindowSpec  # noqa: E402
 from emert_edge.errors import EmertError  # noqa: E402
 from emert_edge.eye import FEATURE_NAMES  # noqa: E402
+from emert_edge.face import FaceTracker, HaarDetector, crop_affine  # noqa: E402
+from emert_edge.kernels import crop_normalize, fixation_map, fuse_gaze_frame  # noqa: E402
 from emert_edge.reference.checkpoint import save_checkpoint  # noqa: E402
 from emert_edge.reference.configuration import face_input  # noqa: E402
 from emert_edge.reference.emert import HEAD_OUTPUTS, Emert, EmertConfig, FusionHead  # noqa: E402
 from emert_edge.reference.face_encoder import FACE_SIZES, FixationEncoder  # noqa: E402
 from emert_edge.reference.reactions import REACTIONS  # noqa: E402
+from emert_edge.sources import open_frames  # noqa: E402
 
 TOLERANCE = 1e-5
 STATISTICS = {"eye_mean": [0.0] * 39, "eye_std": [1.0] * 39, "eye_clip": 8.0}
@@ -136,6 +139,43 @@ def test_the_graphs_in_a_row_are_the_whole_model(name: str, batch: int, missing:
     assert list(wanted) == [*HEAD_OUTPUTS, *(["reactions"] if model.config.reactions else [])]
     for key, got in zip(wanted, sessions["head"].run(list(wanted), head), strict=True):
         assert np.abs(got - wanted[key].numpy()).max() <= TOLERANCE * max(1.0, float(wanted[key].abs().max())), key
+
+
+@pytest.mark.parametrize("name", ["nano", "base"])
+def test_on_real_faces_and_scenes_the_graphs_are_the_model(name: str, shared_data: Path) -> None:
+    """Crops and fused frames of a clip, as a session makes them; one face after the other, and all in a batch."""
+    clip = shared_data / "face_clips_pyfeat" / "single_face.mp4"
+    if not clip.is_file():
+        pytest.skip(f"no real faces here: {clip} is absent")
+    model, _, sessions = exported(name)
+    spec = face_input(model.config.size)
+    tracker, crops, fused = FaceTracker(HaarDetector()), [], []
+    for frame in open_frames(clip).frames():
+        if frame.sequence % 8:
+            continue
+        face = tracker.update(frame.image, frame.t_ns)
+        assert face is not None
+        affine = crop_affine(face.box, spec.size, spec.scale)
+        crops.append(crop_normalize(frame.image, affine, spec.size, spec.mean, spec.std, color=spec.color))
+        centre = (56.0 + 3 * len(crops), 48.0)
+        looked_at = fixation_map([centre], [1.0], (112, 112), 8.0)
+        fused.append(fuse_gaze_frame(frame.image, looked_at, (112, 112), spec.mean, spec.std))
+    assert len(crops) >= 8
+    for role, encoder, pictures in (
+        ("face_encoder", model.face_encoder, np.stack(crops)),
+        ("fixation_encoder", model.fixation_encoder, np.stack(fused)),
+    ):
+        source = sessions[role].get_inputs()[0].name
+        names = [output.name for output in sessions[role].get_outputs()]
+        with torch.no_grad():
+            answer = encoder(torch.from_numpy(pictures))
+        wanted = [part.numpy() for part in (answer if isinstance(answer, tuple) else (answer,))]
+        together = sessions[role].run(names, {source: pictures})
+        alone = [sessions[role].run(names, {source: one[None]}) for one in pictures]
+        for index, values in enumerate(wanted):
+            bound = TOLERANCE * max(1.0, float(np.abs(values).max()))
+            assert np.abs(together[index] - values).max() <= bound, names[index]
+            assert np.abs(np.concatenate([one[index] for one in alone]) - values).max() <= bound, names[index]
 
 
 def test_the_last_comparison_would_see_a_difference() -> None:

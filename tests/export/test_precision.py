@@ -224,6 +224,14 @@ def test_labels_that_change_are_evidence_against_fp16() -> None:
     assert apart.accepted
 
 
+def test_a_model_without_classes_claims_no_agreement() -> None:
+    evidence = half_graphs({"head": linear(np.eye(4), name="reactions")}).evidence
+    assert "agreement" not in evidence.figures
+    assert "agreement" not in evidence.bounds
+    assert evidence.figures["largest_difference"] <= TOLERANCE
+    assert evidence.accepted
+
+
 def test_a_graph_that_reads_what_nothing_writes_is_refused() -> None:
     proto = onnx.load_from_string(linear(np.eye(4)))
     proto.graph.node[1].input[0] = "nowhere"
