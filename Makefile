@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 JOBS ?= 2
 SOURCES := emert_edge export calibration tests benchmarks examples
 
-.PHONY: help demo test lint bench page book asan aarch64 wheels bundle clean
+.PHONY: help demo test lint bench page book asan aarch64 oldest wheels bundle clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -60,6 +60,9 @@ asan: $(VENV)/ready ## Run the tests of compiled code under the address and unde
 
 aarch64: $(VENV)/ready ## Cross-build for 64-bit Arm, and run the demo and tests in an emulated Debian (root; docs/install.md)
 	HERE="$(CURDIR)/$(PY)" tests/aarch64/run.sh
+
+oldest: ## Build a wheel in a Debian 11 (glibc 2.31), and run the demo from it there (root; docs/install.md)
+	tests/oldest_glibc.sh
 
 wheels: ## Build a wheel for each Python that is here, and run the demo from it in an empty environment
 	tests/wheels.sh

@@ -15,19 +15,17 @@ tree=$(realpath -m "${EMERT_AARCH64:-$root/build/aarch64}")
 python=${PYTHON:-python3.11}
 kept=$tree.host  # what is made on this side: wheels, the building environment, figures
 guest=/srv/sdk    # where the tests lie in the tree
+target=aarch64
+guest_path=/venv/bin:/usr/bin:/bin
+source "$root/tests/guest.sh"
 
-need() {
-    command -v "$1" >/dev/null || { echo "make aarch64: $1 is missing; apt-get install $2" >&2; exit 1; }
-}
-[ "$(id -u)" = 0 ] || { echo "make aarch64: needs root, to mount and to chroot" >&2; exit 1; }
+need_root
 need debootstrap debootstrap
 need qemu-aarch64-static qemu-user-static
 need aarch64-linux-gnu-g++ g++-aarch64-linux-gnu
 [ "$("$python" -c 'import sys; print(*sys.version_info[:2])')" = "3 11" ] ||
     { echo "make aarch64: $python is not Python 3.11, which the emulated Debian has; set PYTHON" >&2; exit 1; }
 mkdir -p "$kept"
-
-say() { echo "aarch64: $*"; }
 
 # -- the tree -----------------------------------------------------------------------------------------------------
 
@@ -46,15 +44,7 @@ if [ ! -e "$tree/.ready" ]; then
     chroot "$tree" python3 -m venv /venv
     touch "$tree/.ready"
 fi
-mounted=()
-leave() { for place in "${mounted[@]}"; do umount -R -l "$tree/$place"; done; }
-trap leave EXIT
-for place in proc sys dev; do
-    mount --rbind "/$place" "$tree/$place"
-    mount --make-rslave "$tree/$place"
-    mounted=("$place" "${mounted[@]}")
-done
-inside() { chroot "$tree" /usr/bin/env -i PATH=/venv/bin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 EMERT_EXAMPLES=few "$@"; }
+enter_guest "$kept"
 
 # -- the wheel ----------------------------------------------------------------------------------------------------
 
@@ -84,8 +74,6 @@ if [ ! -e "$kept/packages/.ready" ]; then
     touch "$kept/packages/.ready"
 fi
 mkdir -p "$tree$guest"
-mount --bind "$kept" "$tree/mnt"
-mounted=(mnt "${mounted[@]}")
 say "installing"
 inside python -m pip install -q --no-index --find-links /mnt/packages numpy opencv-python-headless onnxruntime pydantic \
     typer rich pytest pytest-asyncio hypothesis psutil
@@ -104,5 +92,5 @@ say "the tests"
 tests=${EMERT_TESTS:-tests/kernels tests/test_session.py tests/test_run.py tests/test_live.py tests/cli}
 # shellcheck disable=SC2086
 # Those of the CUDA bodies are built by a compiler, which the tree has not.
-inside sh -c "cd $guest && python -m pytest -q --durations=25 --ignore-glob='*/kernels/test_cuda*.py' $tests"
+inside env EMERT_EXAMPLES=few sh -c "cd $guest && python -m pytest -q --durations=25 --ignore-glob='*/kernels/test_cuda*.py' $tests"
 say "passed"
