@@ -213,7 +213,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> float:
         some = x > 0
         return float(np.sum(x[some] * np.log2(x[some] / middle[some])))
 
-    return float(np.clip((divergence(a) + divergence(b)) / 2, 0.0, 1.0))
+    return min(max((divergence(a) + divergence(b)) / 2, 0.0), 1.0)
 
 
 def softmax(logits: npt.NDArray[np.floating[Any]], temperature: float = 1.0) -> npt.NDArray[np.float64]:

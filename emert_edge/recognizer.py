@@ -549,7 +549,7 @@ def _task(
 
     def number(output: str, column: int = 0, low: float = -1.0, high: float = 1.0) -> float | None:
         # A published head ends in a linear layer: what it gives beyond the scale is the scale's end.
-        return float(np.clip(outputs[output][row, column], low, high)) if output in outputs else None
+        return min(max(float(outputs[output][row, column]), low), high) if output in outputs else None
 
     pair = f"{name}_valence_arousal"
     return TaskEstimate(

@@ -191,8 +191,11 @@ class GazeStore:
         self._settle()
         held = self._t[self._begin : self._end]
         first, last = (self._begin + int(index) for index in np.searchsorted(held, (start_ns, stop_ns)))
-        arrays = {name: self._values[row, first:last] for row, name in enumerate(ARRAY_NAMES)}
-        return GazeSamples(t_ns=self._t[first:last], **arrays, **self._labels)  # type: ignore[arg-type]
+        values = self._values[:, first:last]
+        values.flags.writeable = False
+        times = self._t[first:last]
+        times.flags.writeable = False
+        return GazeSamples._checked(times, dict(zip(ARRAY_NAMES, values, strict=True)), **self._labels)  # type: ignore[arg-type]
 
     def forget(self, before_ns: int) -> None:
         """Drop the samples before a time."""

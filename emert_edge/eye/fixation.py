@@ -38,7 +38,9 @@ def sample_weights(t_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     forward = steps[steps > 0]
     if not forward.size:
         return np.ones(t_ns.shape[0])
-    usual = float(np.median(forward))
+    low, high = (forward.size - 1) // 2, forward.size // 2
+    ordered = np.partition(forward, (low, high))
+    usual = 0.5 * (float(ordered[low]) + float(ordered[high]))  # np.median, at a fifth of its price
     return np.append(np.minimum(steps, _LONGEST_STEPS * usual), usual)
 
 
