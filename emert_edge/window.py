@@ -191,7 +191,7 @@ class GazeStore:
         self._settle()
         held = self._t[self._begin : self._end]
         first, last = (self._begin + int(index) for index in np.searchsorted(held, (start_ns, stop_ns)))
-        values = self._values[:, first:last]
+        values = self._values[:, first:last]  # of samples: checked, and x and y combined, when they came
         values.flags.writeable = False
         times = self._t[first:last]
         times.flags.writeable = False

@@ -302,7 +302,7 @@ def half_graphs(graphs: Mapping[Role, bytes]) -> HalfGraphs:
         rounded = compare(rounding, reference._replace(name="FP32, every value rounded,"), ROUNDED_TOLERANCE)
     except ExportFailed as error:
         raise ExportFailed(f"FP16: {error}; export this model without FP16 (--no-fp16)") from error
-    kept = [share for share in (_agreement(found), _agreement(rounded)) if share is not None]
+    shares = [share for share in (_agreement(found), _agreement(rounded)) if share is not None]
     evidence = Evidence(
         precision="fp16",
         target="any",
@@ -310,17 +310,17 @@ def half_graphs(graphs: Mapping[Role, bytes]) -> HalfGraphs:
         samples=sum(one.rows for one in found.values()),
         labelled=False,
         figures={
-            **({"agreement": round(min(kept), 4)} if kept else {}),
+            **({"agreement": round(min(shares), 4)} if shares else {}),
             "largest_difference": _largest(found),
             "largest_difference_rounded": _largest(rounded),
             "layers_kept_float": sum(len(kept) for _, kept in near.values()),
         },
         bounds={
-            **({"agreement": AGREEMENT} if kept else {}),
+            **({"agreement": AGREEMENT} if shares else {}),
             "largest_difference": TOLERANCE,
             "largest_difference_rounded": ROUNDED_TOLERANCE,
         },
-        accepted=min(kept, default=1.0) >= AGREEMENT,
+        accepted=min(shares, default=1.0) >= AGREEMENT,
     )
     reports = {
         role: GraphReport(role, halves[role], parity.largest_difference, "fp16") for role, parity in found.items()

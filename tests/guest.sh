@@ -16,6 +16,14 @@ need_root() { [ "$(id -u)" = 0 ] || { echo "make $target: needs root, to mount a
 mounted=()
 leave_guest() { for place in "${mounted[@]}"; do umount -R -l "$tree/$place"; done; }
 
+remove_guest() {  # what a killed run left mounted is let go first: /dev in there is this machine's
+    local place
+    for place in mnt dev sys proc; do
+        while mountpoint -q "$tree/$place"; do umount -R -l "$tree/$place"; done
+    done
+    rm -rf --one-file-system "$tree"
+}
+
 enter_guest() {  # the tree $tree gets /proc, /sys and /dev, and the folder $1 at /mnt, until the script ends
     trap leave_guest EXIT
     local place

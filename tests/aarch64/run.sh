@@ -37,7 +37,7 @@ register() {  # the kernel hands programs for Arm to qemu; F: also those inside 
 register
 if [ ! -e "$tree/.ready" ]; then
     say "a Debian tree in $tree: some minutes"
-    rm -rf "$tree"
+    remove_guest
     debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,python3-venv bookworm "$tree" \
         ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} >"$kept/debootstrap.log"
     chroot "$tree" /debootstrap/debootstrap --second-stage >>"$kept/debootstrap.log"
