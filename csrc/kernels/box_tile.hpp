@@ -56,6 +56,17 @@ EMERT_BODY TilePlace box_place(const Thread& thread, const Tiling& tiling, const
     return {row, column, lesser(tiling.rows, out.height - row), lesser(tiling.columns, out.width - column)};
 }
 
+/// Calls each(row, column) for the pixels of the tile, counted from its corner, each by one thread.
+template <typename Thread, typename Each>
+EMERT_BODY void each_pixel(const Thread& thread, const TilePlace& place, const Each& each) {
+    int row = 0;
+    for (int column = thread.index();; column += kBoxThreads) {
+        for (; row < place.rows && column >= place.columns; column -= place.columns) ++row;
+        if (row >= place.rows) return;
+        each(row, column);
+    }
+}
+
 /// What a thread reads at once.
 template <int kWords>
 struct alignas(4 * kWords) Words {
@@ -143,7 +154,8 @@ struct FrameLanes {
         const std::int32_t edge = kChannels * frame.width;
         const std::int32_t head = begin < 0 ? begin + unit : begin;
         const bool at_once = unit > 1 && rows[0].inner_share >= 1.0f / kShortRows;
-        std::int32_t units = at_once && stop > head ? (stop - head + unit - 1) / unit : 0;
+        const int shift = unit == 16 ? 4 : unit == 4 ? 2 : 0;
+        std::int32_t units = at_once && stop > head ? (stop - head + unit - 1) >> shift : 0;
         if (units > 0 && head + units * unit > edge) --units;
         const std::int32_t origin = this->origin(first);
         int row = 0;
@@ -282,17 +294,39 @@ struct PlaneLanes {
     }
 };
 
+/// How a tile is made: what one thread finds and all need, since registers are for reads that are under way.
+struct BoxPlan {
+    std::int32_t first;  // of the source's columns under the tile, [first, stop)
+    std::int32_t stop;
+    std::int32_t rows;   // of a pass
+    std::int32_t pitch;  // of the sums, from row to row
+};
+
 template <typename Lanes>
 struct BoxShared {
     alignas(16) float sums[Lanes::kSums];
+    alignas(16) BoxPlan plan;
     float carry[Lanes::kChannels][kBoxColumns];
     BoxSpan columns[kBoxColumns];  // of the source, under the tile's columns; they rise or fall
     BoxSpan rows[kBoxRows];
 };
 
+/// The plan of a tile of `rows` rows whose outermost columns lie over these spans.
+template <typename Lanes>
+EMERT_BODY BoxPlan box_plan(const Lanes& lanes, int rows, const BoxSpan& one_end, const BoxSpan& other_end) {
+    BoxPlan plan;
+    plan.first = lesser(one_end.first, other_end.first);
+    plan.stop = greater(one_end.last, other_end.last) + 1;
+    const std::int32_t lanes_used = Lanes::kChannels * plan.stop - lanes.origin(plan.first);
+    const std::int32_t length = (lanes_used + Lanes::kGrain - 1) / Lanes::kGrain * Lanes::kGrain;
+    plan.rows = rows;
+    while (plan.rows > 1 && plan.rows * length > Lanes::kLanes) plan.rows = (plan.rows + 1) / 2;
+    plan.pitch = Lanes::place(length);
+    return plan;
+}
+
 /// The means over the boxes of a tile, in as many passes as the sums need: of some of its rows, or, where a single row
-/// is too long, of a part of its columns. What follows from the shared spans is found anew in each step, since
-/// registers are for reads that are under way.
+/// is too long, of a part of its columns.
 template <typename Lanes>
 class BoxTile {
   public:
@@ -303,40 +337,51 @@ class BoxTile {
 
     EMERT_BODY void next() {
         done_ += kReach;
-        if (first() + done_ < stop()) return;
+        if (shared_.plan.first + done_ < shared_.plan.stop) return;
         done_ = 0;
-        row_ += at_once();
+        row_ += shared_.plan.rows;
     }
 
-    /// Once the shared spans are there.
+    /// Once the shared spans and the plan are there.
     template <typename Thread>
     EMERT_BODY void load(const Thread& thread) const {
-        lanes_.load(thread, shared_.sums, shared_.rows + row_, rows_now(), low(), high(), pitch());
+        const BoxPlan plan = shared_.plan;
+        lanes_.load(thread, shared_.sums, shared_.rows + row_, rows_now(plan), low(plan), high(plan), plan.pitch);
     }
 
     /// After a sync: calls emit(row, column, means of the channels) for pixels that are done, each by one thread.
     template <typename Thread, typename Emit>
     EMERT_BODY void reduce(const Thread& thread, const Emit& emit) const {
-        const std::int32_t low = this->low();
-        const std::int32_t high = this->high();
-        const bool whole = high == stop();
+        const BoxPlan plan = shared_.plan;
+        const std::int32_t low = this->low(plan);
+        const std::int32_t high = this->high(plan);
+        const bool whole = high == plan.stop;
         const std::int32_t origin = lanes_.origin(low) / Lanes::kChannels;
-        const std::int32_t pitch = this->pitch();
-        const int rows = rows_now();
+        const int rows = rows_now(plan);
         int row = 0;
         for (int column = thread.index();; column += kBoxThreads) {
             for (; row < rows && column >= columns_; column -= columns_) ++row;
             if (row >= rows) break;
             const BoxSpan span = shared_.columns[column];
-            const float* sums = shared_.sums + row * pitch;
-            float mean[Lanes::kChannels];
-            for (int c = 0; c < Lanes::kChannels; ++c) mean[c] = done_ == 0 ? 0.0f : shared_.carry[c][column];
-            const std::int32_t last = lesser(span.last, high - 1);
+            const float* sums = shared_.sums + row * plan.pitch;
+            float mean[Lanes::kChannels] = {};
+            const std::int32_t last = lesser(span.last, high);
 #pragma unroll 2
-            for (std::int32_t i = greater(span.first, low); i <= last; ++i) {
-                const float share = box_share(span, i);
+            for (std::int32_t i = greater(span.first + 1, low); i < last; ++i) {
                 const float* at = sums + Lanes::column_place(i - origin);
-                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += share * at[c];
+                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += at[c];
+            }
+            for (int c = 0; c < Lanes::kChannels; ++c) mean[c] *= span.inner_share;
+            if (span.first >= low && span.first < high) {
+                const float* at = sums + Lanes::column_place(span.first - origin);
+                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += span.first_share * at[c];
+            }
+            if (span.last > span.first && span.last >= low && span.last < high) {
+                const float* at = sums + Lanes::column_place(span.last - origin);
+                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += span.last_share * at[c];
+            }
+            if (done_ != 0) {
+                for (int c = 0; c < Lanes::kChannels; ++c) mean[c] += shared_.carry[c][column];
             }
             if (whole) {
                 emit(row_ + row, column, mean);
@@ -350,29 +395,10 @@ class BoxTile {
   private:
     static constexpr std::int32_t kReach = (Lanes::kLanes - 2 * Lanes::kGrain) / Lanes::kChannels;  // columns of a pass
 
-    /// The columns of the source under the tile, [first, stop), and those of the pass, [low, high).
-    EMERT_BODY std::int32_t first() const { return lesser(one_end().first, other_end().first); }
-    EMERT_BODY std::int32_t stop() const { return greater(one_end().last, other_end().last) + 1; }
-    EMERT_BODY std::int32_t low() const { return first() + done_; }
-    EMERT_BODY std::int32_t high() const { return lesser(stop(), low() + kReach); }
-    EMERT_BODY const BoxSpan& one_end() const { return shared_.columns[0]; }
-    EMERT_BODY const BoxSpan& other_end() const { return shared_.columns[columns_ - 1]; }
-
-    /// Lanes of a row of sums.
-    EMERT_BODY std::int32_t length() const {
-        return (Lanes::kChannels * stop() - lanes_.origin(first()) + Lanes::kGrain - 1) / Lanes::kGrain * Lanes::kGrain;
-    }
-    EMERT_BODY std::int32_t pitch() const { return Lanes::place(length()); }
-
-    /// Rows of a pass.
-    EMERT_BODY int at_once() const {
-        const std::int32_t length = this->length();
-        if (rows_ * length <= Lanes::kLanes) return rows_;
-        const std::int32_t fit = greater(Lanes::kLanes / length, 1);
-        const std::int32_t passes = (rows_ + fit - 1) / fit;
-        return (rows_ + passes - 1) / passes;
-    }
-    EMERT_BODY int rows_now() const { return lesser(at_once(), rows_ - row_); }
+    /// The columns of the pass, [low, high).
+    EMERT_BODY std::int32_t low(const BoxPlan& plan) const { return plan.first + done_; }
+    EMERT_BODY std::int32_t high(const BoxPlan& plan) const { return lesser(plan.stop, low(plan) + kReach); }
+    EMERT_BODY int rows_now(const BoxPlan& plan) const { return lesser(plan.rows, rows_ - row_); }
 
     const Lanes& lanes_;
     BoxShared<Lanes>& shared_;

@@ -75,17 +75,6 @@ struct CropNormalizeBody {
         for (int c = 0; c < 3; ++c) mean[c] += share * sum[c];
     }
 
-    /// Calls each(row, column) for the tile's pixels, each by one thread.
-    template <typename Thread, typename Each>
-    EMERT_BODY static void each_pixel(const Thread& thread, const TilePlace& place, const Each& each) {
-        int row = place.row;
-        for (int column = thread.index();; column += kThreads) {
-            for (; row < place.row + place.rows && column >= place.columns; column -= place.columns) ++row;
-            if (row >= place.row + place.rows) return;
-            each(row, place.column + column);
-        }
-    }
-
     template <typename Thread>
     EMERT_BODY void upright_tile(Thread& thread, Shared& shared, const FrameLanes& lanes,
                                  const TilePlace& place) const {
@@ -96,6 +85,11 @@ struct CropNormalizeBody {
         } else if (self >= kBoxColumns && self - kBoxColumns < place.rows) {
             const int row = self - kBoxColumns;
             shared.box.rows[row] = rows_at(source, upright_y(source, place.row + row), lanes.frame.height);
+        } else if (self == kThreads - 1) {
+            const auto span = [&](int column) {
+                return columns_at(source, upright_x(source, place.column + column), lanes.frame.width);
+            };
+            shared.box.plan = box_plan(lanes, place.rows, span(0), span(place.columns - 1));
         }
         thread.sync();
         BoxTile<FrameLanes> tile(lanes, shared.box, place.rows, place.columns);
@@ -116,13 +110,14 @@ struct CropNormalizeBody {
     template <typename Thread>
     EMERT_BODY void turned_tile(const Thread& thread, const SourceMap& source, const FrameView& frame,
                                 const TilePlace& place) const {
-        each_pixel(thread, place, [&](int v, int u) {
+        each_pixel(thread, place, [&](int row, int column) {
+            const int v = place.row + row, u = place.column + column;
             const BoxSpan columns = columns_at(source, source_x(source, u, v), frame.width);
             const BoxSpan rows = rows_at(source, source_y(source, u, v), frame.height);
             float mean[3] = {};
             const std::uint8_t* at = frame.data + (rows.first * frame.row_stride + columns.first * frame.pixel_stride);
-            for (std::int32_t row = rows.first; row <= rows.last; ++row, at += frame.row_stride) {
-                add_row(frame, at, columns, box_share(rows, row), mean);
+            for (std::int32_t i = rows.first; i <= rows.last; ++i, at += frame.row_stride) {
+                add_row(frame, at, columns, box_share(rows, i), mean);
             }
             write_colours(out, channels, pixel_place(out, 3, thread.block_z(), v, u), mean);
         });
@@ -137,8 +132,9 @@ struct CropNormalizeBody {
         if (thread.index() == 0) take_source(shared, image);
         thread.sync();
         if (!shared.invertible) {
-            each_pixel(thread, place, [&](int v, int u) {
-                write_colours(out, channels, pixel_place(out, 3, image, v, u), {NAN, NAN, NAN});
+            each_pixel(thread, place, [&](int row, int column) {
+                write_colours(out, channels, pixel_place(out, 3, image, place.row + row, place.column + column),
+                              {NAN, NAN, NAN});
             });
         } else if (is_upright(shared.source)) {
             upright_tile(thread, shared, lanes, place);

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 import emert_edge.engines
+import emert_edge.recognizer
 from emert_edge import Estimate, Recognizer
 from emert_edge.engines.onnx_runtime import OnnxRuntimeEngine
+from emert_edge.face import Box, Detection
 from emert_edge.forward.gpu import GpuForward
 from emert_edge.kernels import cuda
 from emert_edge.simulation import SimulatedSession
@@ -43,6 +45,25 @@ class ComputedByTheCpu(OnnxRuntimeEngine):
             self._on_gpu = on_gpu
         for name, host in self._outputs.items():
             cuda.copy(self.on_gpu(name).first(batch), host[:batch], stream=self._stream)
+
+
+class StillFace:
+    """Finds the drawn faces where they rest: a machine with a GPU may have an OpenCV without cascades."""
+
+    name = "still"
+
+    def __init__(self) -> None:
+        self.found = [Detection(SimulatedSession.from_seed(0).frame(0.0).box, 1.0)]
+
+    def detect(self, frame: Any, *, region: Box | None = None) -> list[Detection]:
+        return self.found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def detector() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emert_edge.recognizer, "open_detector", lambda model: StillFace())
+        yield
 
 
 @pytest.fixture(scope="module", params=["host", "gpu"])
