@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the tests of the kernels and of eye behaviour on a core built with the address and undefined-behaviour sanitizers.
 #
-#   csrc/asan.sh [PYTHON] [pytest arguments]
+#   csrc/asan.sh [PYTHON] [pytest arguments]        JOBS processes share the tests, 2 if not said
 #
 # The sanitized core stands in a tree of its own (build-asan/site) with a copy of the package; whatever is installed
 # stays as it is.
@@ -41,4 +41,5 @@ import pytest
 
 assert emert_edge._core.__file__.startswith(sys.argv[1]), emert_edge._core.__file__
 sys.exit(pytest.main(sys.argv[2:]))
-' "$site" "$root/tests/kernels" "$root/tests/eye" -c "$root/pyproject.toml" --rootdir "$root" -q --capture=sys "$@"
+' "$site" "$root/tests/kernels" "$root/tests/eye" -c "$root/pyproject.toml" --rootdir "$root" -q --capture=sys \
+    --dist loadfile --tx "${JOBS:-2}*popen//python=$python -S" "$@"
