@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["off_thread"]
 
 Item = TypeVar("Item")
+
+
+def _close(made: Future[Iterator[Item]]) -> None:
+    if made.exception() is None and (close := getattr(made.result(), "close", None)) is not None:
+        close()
 
 
 async def off_thread(make: Callable[[], Iterator[Item]]) -> AsyncIterator[Item]:
@@ -22,7 +30,13 @@ async def off_thread(make: Callable[[], Iterator[Item]]) -> AsyncIterator[Item]:
     loop = asyncio.get_running_loop()
     worker = ThreadPoolExecutor(1, thread_name_prefix="emert-async")
     end = object()
-    iterator = await loop.run_in_executor(worker, make)
+    made = worker.submit(make)
+    try:
+        iterator = await asyncio.shield(asyncio.wrap_future(made))
+    except BaseException:  # also where nobody waits any more: what is being opened is closed in its turn
+        worker.submit(_close, made)
+        worker.shutdown(wait=False)
+        raise
     try:
         while (item := await loop.run_in_executor(worker, next, iterator, end)) is not end:
             yield item  # type: ignore[misc]

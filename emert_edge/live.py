@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from functools import partial
 from threading import Condition, Event, Thread
@@ -23,6 +23,7 @@ from emert_edge.errors import GazeFormatError, QueueOverflow, SourceError
 from emert_edge.estimate import Estimate
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.inputs import Inputs, gaze_pieces
+from emert_edge.replay import ReplayedEstimates, close_estimates, release
 from emert_edge.session import Session
 from emert_edge.sources import FrameSource, GazeSource
 
@@ -190,6 +191,8 @@ class LiveEstimates(Iterator[Estimate]):
         Whether recordings start at the instant the stream starts (and keep their own pace), or keep their own times.
     """
 
+    _release: Callable[[], None]
+
     def __init__(
         self,
         session: Session,
@@ -202,13 +205,15 @@ class LiveEstimates(Iterator[Estimate]):
     ) -> None:
         self._shared = _Shared()
         self._estimates = _consume(session, inputs, self._shared, gaze_offset_ns, rebase, policy, max_queue)
+        self._release = partial(release, session, inputs)
 
     @classmethod
-    def played(cls, estimates: Iterator[Estimate]) -> LiveEstimates:
+    def played(cls, estimates: ReplayedEstimates) -> LiveEstimates:
         """A recorded session's estimates, each at its own time after the first datum's."""
         made = cls.__new__(cls)
         made._shared = _Shared()
         made._estimates = _played(estimates, made._shared)
+        made._release = estimates.close
         return made
 
     def __iter__(self) -> LiveEstimates:
@@ -232,10 +237,10 @@ class LiveEstimates(Iterator[Estimate]):
     def close(self) -> None:
         """End the stream and release its sources; for the thread that iterates."""
         self._shared.stop()
-        self._estimates.close()  # type: ignore[attr-defined]
+        close_estimates(self._estimates, self._release)
 
 
-def _played(estimates: Iterator[Estimate], shared: _Shared) -> Iterator[Estimate]:
+def _played(estimates: ReplayedEstimates, shared: _Shared) -> Generator[Estimate, None, None]:
     start_ns = None
     try:
         for estimate in estimates:
@@ -247,7 +252,7 @@ def _played(estimates: Iterator[Estimate], shared: _Shared) -> Iterator[Estimate
                 return
             yield replace(estimate, latency_ms=max(0, time.monotonic_ns() - due_ns) / 1e6)
     finally:
-        estimates.close()  # type: ignore[attr-defined]
+        estimates.close()
 
 
 def _consume(
@@ -258,7 +263,7 @@ def _consume(
     rebase: bool,
     policy: Policy,
     max_queue: int,
-) -> Iterator[Estimate]:
+) -> Generator[Estimate, None, None]:
     start_ns = time.monotonic_ns()
     threads: list[Thread] = []
     frames: list[tuple[_Queue[tuple[int, _Image]], Callable[..., None]]] = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -19,7 +21,7 @@ from emert_edge.bundle import Bundle, open_bundle
 from emert_edge.bundle.manifest import FaceInput, Manifest
 from emert_edge.encoder_inputs import plane_order
 from emert_edge.engines import EngineSet, open_engines
-from emert_edge.errors import BundleIncompatible, EngineError
+from emert_edge.errors import BundleIncompatible, EngineError, SessionClosed
 from emert_edge.estimate import Estimate, Quality, Scores, TaskEstimate, jensen_shannon, softmax
 from emert_edge.eye.features import FEATURE_NAMES
 from emert_edge.face import open_detector, whole_affine
@@ -28,7 +30,7 @@ from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_n
 from emert_edge.kernels import crop_normalize_into, instruction_set
 from emert_edge.live import LiveEstimates, Policy, check_policy
 from emert_edge.recording import Recorder, Recording
-from emert_edge.replay import replay_estimates, replay_recording
+from emert_edge.replay import ReplayedEstimates, release, replay_estimates, replay_recording
 from emert_edge.session import Session, Window
 
 __all__ = ["Recognizer", "write_whole_faces"]
@@ -210,6 +212,9 @@ class Recognizer:
             A session belongs to another recognizer, or stands twice in the list.
         SessionClosed
             A session is closed.
+        EngineError
+            An engine failed. The windows of its batch are lost, and no others: estimates that were finished come with
+            the next call.
         """
         sessions = list(sessions)
         for session in sessions:
@@ -219,28 +224,39 @@ class Recognizer:
                 raise ValueError("sessions: a session of another Recognizer cannot be stepped here")
         if len({id(session) for session in sessions}) != len(sessions):
             raise ValueError("sessions: a session stands twice in the list")
-        results: list[list[Estimate]] = [[] for _ in sessions]
         with self._compute:
-            engines = self._open_engines()
+            self._open_engines()
             for session in sessions:  # before anything is taken from any of them
                 session._require_usable()
-            while True:
-                room = engines.head.max_batch
-                batch: list[tuple[int, Window]] = []
-                for index, session in enumerate(sessions):
-                    for t_ns in session._due(room - len(batch)):
-                        batch.append((index, self._open_window(session, t_ns, len(batch))))
-                    if len(batch) == room:
-                        break
-                if not batch:
-                    return results
-                taken: dict[int, list[Estimate]] = {index: [] for index, _ in batch}
-                outputs = self._open_forward().head([window for _, window in batch])
-                for row, (index, window) in enumerate(batch):
-                    taken[index].append(_estimate(self._bundle.manifest, outputs, row, window))
-                for index, estimates in taken.items():
-                    results[index] += estimates
-                    sessions[index]._settle(estimates)
+            try:
+                while self._step_once(sessions):
+                    pass
+            except BaseException:
+                self._open_forward().abandon()
+                for session in sessions:
+                    session._settle([])
+                raise
+            return [session._delivered() for session in sessions]
+
+    def _step_once(self, sessions: Sequence[Session]) -> bool:
+        """Estimate one batch of due windows; say whether there was one."""
+        room = self._open_engines().head.max_batch
+        batch: list[tuple[Session, Window]] = []
+        for session in sessions:
+            with suppress(SessionClosed):  # by another thread, since the step began
+                for t_ns in session._due(room - len(batch)):
+                    batch.append((session, self._open_window(session, t_ns, len(batch))))
+            if len(batch) == room:
+                break
+        if not batch:
+            return False
+        taken: dict[Session, list[Estimate]] = {session: [] for session, _ in batch}
+        outputs = self._open_forward().head([window for _, window in batch])
+        for row, (session, window) in enumerate(batch):
+            taken[session].append(_estimate(self._bundle.manifest, outputs, row, window))
+        for session, estimates in taken.items():
+            session._settle(estimates)
+        return True
 
     def _open_window(self, session: Session, t_ns: int, row: int) -> Window:
         forward = self._open_forward()
@@ -313,14 +329,15 @@ class Recognizer:
         except BaseException:
             inputs.close()
             raise
-        return replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
+        estimates = replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
+        return ReplayedEstimates(estimates, partial(release, stream, inputs))
 
-    def _replayed(self, recording: Recording, stride_s: float | None) -> Iterator[Estimate]:
+    def _replayed(self, recording: Recording, stride_s: float | None) -> ReplayedEstimates:
         facts = recording.facts
         own = facts.get("bundle_sha256") == _digest(self._bundle.manifest)
-        stride = facts.get("stride_ns") or None
-        recorded_s = None if stride is None else int(stride) / 1e9
-        exact = own and stride_s in (None, recorded_s)
+        recorded_ns = int(facts.get("stride_ns") or self._bundle.manifest.window.stride_ms * 1_000_000)
+        recorded_s = recorded_ns / 1e9
+        exact = own and (stride_s is None or abs(stride_s - recorded_s) < 1e-9)
         if not (exact or recording.frames_kept):
             told = f"of the bundle {facts.get('bundle')}" if not own else "with another stride"
             raise BundleIncompatible(
@@ -328,7 +345,7 @@ class Recognizer:
                 "there. Replay it as it ran, or record with frames (--frames)"
             )
         stream = self.session(stride_s=recorded_s if exact else stride_s, clock=facts.get("clock") or "recording")
-        return replay_recording(stream, recording, exact=exact)
+        return ReplayedEstimates(replay_recording(stream, recording, exact=exact), stream.close)
 
     def live(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Generator, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, TypeAlias
 
@@ -15,12 +16,47 @@ from emert_edge.recording.messages import Damaged, gaze_of, image_of, token_fiel
 from emert_edge.session import Session, Token
 from emert_edge.sources import FrameSource, GazeSource
 
-__all__ = ["replay_estimates", "replay_recording"]
+__all__ = ["ReplayedEstimates", "close_estimates", "release", "replay_estimates", "replay_recording"]
 
 _Item: TypeAlias = tuple[int, int, Callable[[], None]]
 
 
-def replay_estimates(session: Session, inputs: Inputs, *, gaze_offset_ns: int, rebase: bool) -> Iterator[Estimate]:
+def close_estimates(estimates: Generator[Estimate, None, None], release: Callable[[], None]) -> None:
+    """Close a generator; `release` stands for its `finally`, which does not run where nothing was asked of it."""
+    begun = inspect.getgeneratorstate(estimates) != inspect.GEN_CREATED
+    estimates.close()
+    if not begun:
+        release()
+
+
+def release(session: Session, inputs: Inputs) -> None:
+    """Close a stream's session and sources."""
+    try:
+        session.close()
+    finally:
+        inputs.close()
+
+
+class ReplayedEstimates(Iterator[Estimate]):
+    """Estimates of a recording, in order; what it holds is let go at its end, or by `close`."""
+
+    def __init__(self, estimates: Generator[Estimate, None, None], release: Callable[[], None]) -> None:
+        self._estimates, self._release = estimates, release
+
+    def __next__(self) -> Estimate:
+        return next(self._estimates)
+
+    def close(self) -> None:
+        """End it here; for the thread that iterates."""
+        close_estimates(self._estimates, self._release)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def replay_estimates(
+    session: Session, inputs: Inputs, *, gaze_offset_ns: int, rebase: bool
+) -> Generator[Estimate, None, None]:
     """Push everything in order of time and yield estimates as they fall due.
 
     Parameters
@@ -50,10 +86,7 @@ def replay_estimates(session: Session, inputs: Inputs, *, gaze_offset_ns: int, r
         session.finish()
         yield from session.estimates()
     finally:
-        try:
-            session.close()
-        finally:
-            inputs.close()
+        release(session, inputs)
 
 
 def _frame_items(source: FrameSource, order: int, rebase: bool, push: Callable[..., None]) -> Iterator[_Item]:
@@ -76,7 +109,7 @@ def _gaze_items(session: Session, source: GazeSource, offset_ns: int, rebase: bo
         yield int(moved.t_ns[0]), 0, lambda moved=moved: session.push_gaze(moved)  # type: ignore[misc]
 
 
-def replay_recording(session: Session, recording: Recording, *, exact: bool) -> Iterator[Estimate]:
+def replay_recording(session: Session, recording: Recording, *, exact: bool) -> Generator[Estimate, None, None]:
     """Push what a recorded session took, in its order, and yield the estimates.
 
     Parameters

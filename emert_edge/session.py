@@ -190,6 +190,7 @@ class Session:
         self._newest: dict[str, int] = {}
         self._finished = False
         self._emitted = 0
+        self._undelivered: list[Estimate] = []
         self._last_ns: int | None = None
         self._late = 0
         self._dropped = 0
@@ -295,8 +296,8 @@ class Session:
         if offset is None:
             self._note_unsynchronised(first, last)
         keep: slice | npt.NDArray[np.bool_] = slice(None)
-        if self._last_ns is not None and first <= self._last_ns:
-            keep = times > self._last_ns
+        if self._last_ns is not None and first < self._last_ns:  # at that time begins a token that is not due yet
+            keep = times >= self._last_ns
             self._late += len(times) - int(np.count_nonzero(keep))
         self._gaze.append(times[keep], samples, keep)
 
@@ -323,19 +324,20 @@ class Session:
     ) -> None:
         """Note that a frame came, and keep it; of a recording that kept none there is only its time."""
         self._check_space("scene", space)
+        late = self._last_ns is not None and t_ns <= self._last_ns
+        kept = not (late or frame is None or (stream == "scene" and self._manifest.fixation is None))
+        if frame is not None and kept:  # before anything is noted: what is refused has not been
+            held = sum(cells.held_bytes for cells in self._cells.values())
+            if held + frame.nbytes > MAX_WAITING_BYTES:
+                raise QueueOverflow(
+                    f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
+                )
         grid = self._arrive(stream, t_ns, t_ns)
         if space is not None:
             self._space["scene"] = space
-        if self._last_ns is not None and t_ns <= self._last_ns:
-            self._late += 1
-            return
-        if frame is None or (stream == "scene" and self._manifest.fixation is None):
-            return
-        if sum(cells.held_bytes for cells in self._cells.values()) + frame.nbytes > MAX_WAITING_BYTES:
-            raise QueueOverflow(
-                f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
-            )
-        self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
+        self._late += late
+        if frame is not None and kept:
+            self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
 
     def _arrive(self, stream: str, first_ns: int, last_ns: int) -> Grid:
         """Note that a stream has reached a time; the first datum of all anchors the grid."""
@@ -466,9 +468,15 @@ class Session:
                 self._journal.lost(frames, samples)
 
     def _settle(self, estimates: Sequence[Estimate]) -> None:
-        """The tokens of the windows that were opened are filled in, and this is what they say."""
+        """The tokens of the windows that were opened are as they will be, and this is what they say."""
+        self._undelivered += estimates
         if self._journal is not None:
             self._journal.settled(estimates)
+
+    def _delivered(self) -> list[Estimate]:
+        """Take the estimates that nobody has been given yet."""
+        estimates, self._undelivered = self._undelivered, []
+        return estimates
 
     # -- replaying ----------------------------------------------------------------------------------------------------
 

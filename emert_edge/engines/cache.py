@@ -148,12 +148,15 @@ class EngineCache:
         if any_batch:
             fitting += [file for file, other in others if other.differences(key) == ("profiles",)]
             fitting.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
-        if fitting:
-            found = read_engine(fitting[0])
-            if isinstance(found, str):
-                _log.warning("%s", found)
-                return None, found
-            return found, ""
+        faults: list[str] = []
+        for file in fitting:
+            found = read_engine(file)
+            if not isinstance(found, str):
+                return found, ""
+            _log.warning("%s", found)
+            faults.append(found)
+        if faults:
+            return None, faults[0]
         if others:
             nearest = min((other for _, other in others), key=lambda other: len(key.differences(other)))
             return None, f"{self.folder}: an engine of this graph is for {_in_words(key, nearest)}"

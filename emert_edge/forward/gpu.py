@@ -6,6 +6,7 @@ Tested with the kernels' bodies on the CPU (docs/cuda.md); a GPU has not run it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from emert_edge.encoder_inputs import EncoderInput
 from emert_edge.engines import EngineSet, GpuEngine
+from emert_edge.errors import EngineError
 from emert_edge.forward.passing import Forward, tokens_by_kind
 from emert_edge.kernels import cuda
 from emert_edge.session import Token, Window
@@ -90,6 +92,15 @@ class _GpuEncoder:
             token.slot = slot
         self._running, self._waiting = self._waiting, []
 
+    def abandon(self) -> None:
+        """Give the frames of what was not enqueued back; what was is collected as ever."""
+        if self._waiting:
+            with suppress(EngineError):
+                self._engine.wait()  # nothing reads the frames any more
+            waiting, self._waiting = self._waiting, []
+            for _, source in waiting:
+                source.release()
+
     def collect(self) -> None:
         """Wait for the batch that was enqueued, if any; frames are given back, and vectors kept for recordings."""
         if self._running:
@@ -144,6 +155,11 @@ class GpuForward(Forward):
     def frame_memory(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Allocate a page-locked frame."""
         return cuda.pinned(shape, np.uint8)
+
+    def abandon(self) -> None:
+        """Forget what waits."""
+        for encoder in self._encoders:
+            encoder.abandon()
 
     def head(self, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         """Finish what waits, run the head, and return its outputs."""

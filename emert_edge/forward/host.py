@@ -36,11 +36,11 @@ class _HostEncoder:
             self.flush()
 
     def flush(self) -> None:
-        if self.waiting:
-            self.engine.run(len(self.waiting))
-            for token, row in zip(self.waiting, self.result, strict=False):
+        waiting, self.waiting = self.waiting, []  # also where the run fails: the next batch begins at row 0
+        if waiting:
+            self.engine.run(len(waiting))
+            for token, row in zip(waiting, self.result, strict=False):
                 token.vector = row.copy()
-            self.waiting.clear()
 
 
 class HostForward(Forward):
@@ -65,6 +65,12 @@ class HostForward(Forward):
     def frame_memory(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """Allocate a frame."""
         return ordinary_memory(shape)
+
+    def abandon(self) -> None:
+        """Forget what waits."""
+        self._faces.waiting.clear()
+        if self._fixations is not None:
+            self._fixations.waiting.clear()
 
     def head(self, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         """Finish what waits, run the head, and return its outputs."""

@@ -48,6 +48,10 @@ class Forward(ABC):
     def head(self, windows: Sequence[Window]) -> Mapping[str, FloatArray]:
         """Finish what waits, run the head, and return its outputs; row by row they are the windows'."""
 
+    @abstractmethod
+    def abandon(self) -> None:
+        """Forget what a step that failed has offered and what was not encoded: its tokens stay empty."""
+
     def face(self, token: Token, source: EncoderInput) -> None:
         """Encode a face into a token, now or with others."""
         self._faces.add(token, source)

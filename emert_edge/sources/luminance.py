@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +58,12 @@ def read_luminance(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray
 
 def _numbers(time: str, value: str, unit_ns: int, place: str) -> tuple[int, float]:
     try:
-        t_ns, luminance = int(Decimal(time) * unit_ns), float(value)
+        instant, luminance = Decimal(time), float(value)
+        if instant.adjusted() > 18:  # int() would write all its digits out
+            raise ValueError
+        t_ns = int(instant * unit_ns)
         if abs(t_ns) > 2**61 or not 0 <= luminance < float("inf"):
             raise ValueError
         return t_ns, luminance
-    except (InvalidOperation, ValueError, OverflowError):
+    except (ArithmeticError, ValueError):
         raise SourceError(f"{place}: {time!r} and {value!r} are no time and luminance") from None

@@ -89,10 +89,12 @@ class _Companion:
             raise
 
     async def _status(self, host: str, port: int, patience_s: float, api: Any) -> Any:
+        import aiohttp  # the library speaks through it
+
         try:
             async with api.Device(host, port) as device:
                 return await asyncio.wait_for(device.get_status(), patience_s)
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, asyncio.TimeoutError, aiohttp.ClientConnectionError) as error:
             raise SourceError(
                 f"{self._address}: nobody answers at {host}, port {port} ({error or 'no answer'}); is the companion "
                 "app running, and in the same network?"
