@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from emert_edge.errors import SourceError
+from emert_edge.estimate import Estimate
 from emert_edge.eye.samples import GazeSamples
 from emert_edge.recording import is_mcap
+from emert_edge.session import Session
 from emert_edge.sources import FrameSource, GazeSource, open_frames, open_gaze
 from emert_edge.sources.gaze_addresses import is_live_gaze, open_live_gaze
 
@@ -21,6 +24,7 @@ __all__ = [
     "GazeInput",
     "Inputs",
     "Space",
+    "close_estimates",
     "gaze_offset_ns",
     "gaze_pieces",
     "is_recording",
@@ -78,6 +82,13 @@ class Inputs:
         for source in (self.face, self.gaze, self.scene):
             if source is not None:
                 source.close()
+
+    def release(self, session: Session) -> None:
+        """Close a session and the sources that feed it."""
+        try:
+            session.close()
+        finally:
+            self.close()
 
     def require_recorded(self) -> None:
         """Raise `SourceError` if a source is live."""
@@ -171,3 +182,11 @@ def gaze_offset_ns(offset_ms: float) -> int:
     if not math.isfinite(offset_ms) or abs(offset_ms) > 3.6e6:
         raise ValueError(f"gaze_offset_ms must be within an hour, not {offset_ms}")
     return round(float(offset_ms) * 1e6)
+
+
+def close_estimates(estimates: Generator[Estimate, None, None], release: Callable[[], None]) -> None:
+    """Close a generator; `release` stands for its `finally`, which does not run where nothing was asked of it."""
+    begun = inspect.getgeneratorstate(estimates) != inspect.GEN_CREATED
+    estimates.close()
+    if not begun:
+        release()

@@ -22,8 +22,7 @@ import numpy.typing as npt
 from emert_edge.errors import GazeFormatError, QueueOverflow, SourceError
 from emert_edge.estimate import Estimate
 from emert_edge.eye.samples import GazeSamples
-from emert_edge.inputs import Inputs, gaze_pieces
-from emert_edge.replay import ReplayedEstimates, close_estimates, release
+from emert_edge.inputs import Inputs, close_estimates, gaze_pieces
 from emert_edge.session import Session
 from emert_edge.sources import FrameSource, GazeSource
 
@@ -205,15 +204,15 @@ class LiveEstimates(Iterator[Estimate]):
     ) -> None:
         self._shared = _Shared()
         self._estimates = _consume(session, inputs, self._shared, gaze_offset_ns, rebase, policy, max_queue)
-        self._release = partial(release, session, inputs)
+        self._release = partial(inputs.release, session)
 
     @classmethod
-    def played(cls, estimates: ReplayedEstimates) -> LiveEstimates:
-        """A recorded session's estimates, each at its own time after the first datum's."""
+    def played(cls, estimates: Iterator[Estimate], close: Callable[[], None]) -> LiveEstimates:
+        """A recorded session's estimates, each at its own time after the first datum's; `close` ends them."""
         made = cls.__new__(cls)
         made._shared = _Shared()
-        made._estimates = _played(estimates, made._shared)
-        made._release = estimates.close
+        made._estimates = _played(estimates, close, made._shared)
+        made._release = close
         return made
 
     def __iter__(self) -> LiveEstimates:
@@ -240,7 +239,9 @@ class LiveEstimates(Iterator[Estimate]):
         close_estimates(self._estimates, self._release)
 
 
-def _played(estimates: ReplayedEstimates, shared: _Shared) -> Generator[Estimate, None, None]:
+def _played(
+    estimates: Iterator[Estimate], close: Callable[[], None], shared: _Shared
+) -> Generator[Estimate, None, None]:
     start_ns = None
     try:
         for estimate in estimates:
@@ -252,7 +253,7 @@ def _played(estimates: ReplayedEstimates, shared: _Shared) -> Generator[Estimate
                 return
             yield replace(estimate, latency_ms=max(0, time.monotonic_ns() - due_ns) / 1e6)
     finally:
-        estimates.close()
+        close()
 
 
 def _consume(

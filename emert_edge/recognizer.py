@@ -30,7 +30,7 @@ from emert_edge.inputs import Align, FrameInput, GazeInput, Space, gaze_offset_n
 from emert_edge.kernels import crop_normalize_into, instruction_set
 from emert_edge.live import LiveEstimates, Policy, check_policy
 from emert_edge.recording import Recorder, Recording
-from emert_edge.replay import ReplayedEstimates, release, replay_estimates, replay_recording
+from emert_edge.replay import ReplayedEstimates, replay_estimates, replay_recording
 from emert_edge.session import Session, Window
 
 __all__ = ["Recognizer", "write_whole_faces"]
@@ -330,7 +330,7 @@ class Recognizer:
             inputs.close()
             raise
         estimates = replay_estimates(stream, inputs, gaze_offset_ns=offset_ns, rebase=align == "start")
-        return ReplayedEstimates(estimates, partial(release, stream, inputs))
+        return ReplayedEstimates(estimates, partial(inputs.release, stream))
 
     def _replayed(self, recording: Recording, stride_s: float | None) -> ReplayedEstimates:
         facts = recording.facts
@@ -390,7 +390,8 @@ class Recognizer:
         if session is not None and is_recording(session):
             if (face, gaze, scene, offset_ns, record) != (None, None, None, 0, None):
                 raise ValueError(f"{session} holds all streams of a session: nothing else can be given beside it")
-            return LiveEstimates.played(self._replayed(Recording(session), stride_s))
+            replayed = self._replayed(Recording(session), stride_s)
+            return LiveEstimates.played(replayed, replayed.close)
         inputs = open_inputs(face, gaze, scene, session, scene_space, align, live=True)
         try:
             stream = self.session(stride_s=stride_s, clock="monotonic", record=record, record_frames=record_frames)

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import heapq
-import inspect
 from collections.abc import Callable, Generator, Iterable, Iterator
 from operator import itemgetter
 from typing import Any, TypeAlias
 
 from emert_edge.errors import SourceError
 from emert_edge.estimate import Estimate
-from emert_edge.inputs import Inputs, gaze_pieces
+from emert_edge.inputs import Inputs, close_estimates, gaze_pieces
 from emert_edge.recording import Recording
 from emert_edge.recording.messages import Damaged, gaze_of, image_of, token_fields
 from emert_edge.session import Session, Token
 from emert_edge.sources import FrameSource, GazeSource
 
-__all__ = ["ReplayedEstimates", "close_estimates", "release", "replay_estimates", "replay_recording"]
+__all__ = ["ReplayedEstimates", "replay_estimates", "replay_recording"]
 
 _Item: TypeAlias = tuple[int, int, Callable[[], None]]
-
-
-def close_estimates(estimates: Generator[Estimate, None, None], release: Callable[[], None]) -> None:
-    """Close a generator; `release` stands for its `finally`, which does not run where nothing was asked of it."""
-    begun = inspect.getgeneratorstate(estimates) != inspect.GEN_CREATED
-    estimates.close()
-    if not begun:
-        release()
-
-
-def release(session: Session, inputs: Inputs) -> None:
-    """Close a stream's session and sources."""
-    try:
-        session.close()
-    finally:
-        inputs.close()
 
 
 class ReplayedEstimates(Iterator[Estimate]):
@@ -86,7 +69,7 @@ def replay_estimates(
         session.finish()
         yield from session.estimates()
     finally:
-        release(session, inputs)
+        inputs.release(session)
 
 
 def _frame_items(source: FrameSource, order: int, rebase: bool, push: Callable[..., None]) -> Iterator[_Item]:

@@ -337,7 +337,8 @@ def test_late_data_are_counted_and_change_nothing(recognizer: Recognizer, faces:
             session.push_face(faces["nobody"], 2 * S)
             session.push_gaze(GazeSamples(t_ns=[S, 2 * S, 2 * S + 1], x=[0.1] * 3, y=[0.1] * 3))
     assert taken[0].quality.late_samples == 0
-    assert {one.quality.late_samples for one in taken[1:]} == {3}
+    # Gaze at the estimate's own time belongs to the token that begins there.
+    assert {one.quality.late_samples for one in taken[1:]} == {2}
     session.finish()
     taken += session.estimates()
     assert [one.expression.label for one in taken] == [one.expression.label for one in reference]

@@ -126,7 +126,7 @@ def measure(
         if minutes:
             report(f"running for {minutes:g} minutes")
             answer["running"] = _running(recognizer, made, minutes, report)
-    answer["memory_mb"] = {"before": before_mb, "after": _resident_mb(), "peak": _peak_mb()}
+    answer["memory_mb"] = {"before": before_mb, "after": _resident_mb(), "peak": max(before_mb, _peak_mb())}
     answer["state"] = {
         name: {"mean": float(np.mean(values)), "largest": float(np.max(values))}
         for name, values in _columns(states).items()

@@ -64,7 +64,6 @@ class _Server:
             ) from None
         self._held = b""
         self._heard_s = time.monotonic()
-        self._spoken = False
         self._records: list[dict[str, str]] = []
         self._answers: dict[str, dict[str, str]] = {}
         try:
@@ -87,8 +86,6 @@ class _Server:
         frequency = self._answers.get("TIME_TICK_FREQUENCY", {}).get("FREQ", "")
         screen = self._answers.get("SCREEN_SIZE", {})
         if not self._answers and not self._records:
-            if not self._spoken:
-                raise SourceError(f"{self._address}: the server took the connection and has said nothing")
             raise GazeFormatError(f"{self._address}: what answers there does not speak the Open Gaze API")
         self._frequency = int(frequency) if frequency.isdigit() and int(frequency) else 0
         width, height = (screen.get(side, "") for side in ("WIDTH", "HEIGHT"))
@@ -125,7 +122,6 @@ class _Server:
         if not got:
             raise SourceError(f"{self._address}: the server has closed the connection")
         self._heard_s = time.monotonic()
-        self._spoken = True
         *lines, self._held = (self._held + got).split(b"\n")
         if len(self._held) > _LONGEST_LINE:
             raise GazeFormatError(f"{self._address}: what answers there does not speak the Open Gaze API")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from emert_edge.clock import UNSYNCHRONISED, ClockFollower
+from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.eye.samples import GazeSamples
 
 __all__ = ["MONOTONIC", "Connection", "LiveGaze", "host_and_port"]
@@ -85,7 +86,7 @@ class LiveGaze:
         SourceError
             If the tracker is lost.
         """
-        connection = self._connection or self._connect(0.0)
+        connection = self._connection or self._connect_again()
         self._connection = connection
         try:
             measured_ns = None
@@ -106,6 +107,12 @@ class LiveGaze:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _connect_again(self) -> Connection:
+        try:
+            return self._connect(0.0)
+        except GazeFormatError as error:  # the tracker answered here before: it may be starting
+            raise SourceError(str(error)) from error
 
     def _placed(self, samples: GazeSamples, now_ns: int) -> GazeSamples:
         offset_ns, known = self._follower.place(int(samples.t_ns[0]), int(samples.t_ns[-1]), now_ns)
