@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Timer
+from threading import TIMEOUT_MAX, Timer
 from typing import Annotated, Any, Literal, Protocol
 
 import typer
@@ -204,7 +204,7 @@ def _estimates(
 
 
 def _for_a_while(stream: LiveEstimates, duration_s: float | None) -> Iterator[Estimate]:
-    timer = Timer(duration_s, stream.stop) if duration_s is not None else None
+    timer = Timer(min(duration_s, TIMEOUT_MAX), stream.stop) if duration_s is not None else None
     try:
         if timer is not None:
             timer.daemon = True
