@@ -69,6 +69,8 @@ def evaluate(
     """
     if model is not None and bundle is not None:
         raise typer.BadParameter("give --model or --bundle, not both")
+    if bundle is None and (device, precision) != ("auto", "auto"):
+        raise typer.BadParameter("--device and --precision are of a --bundle; models and training are PyTorch's")
     if model is None and bundle is None:
         if out is None:
             raise typer.BadParameter("training for each fold needs a folder", param_hint="--out")
