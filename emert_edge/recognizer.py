@@ -337,7 +337,7 @@ class Recognizer:
         own = facts.get("bundle_sha256") == _digest(self._bundle.manifest)
         recorded_ns = int(facts.get("stride_ns") or self._bundle.manifest.window.stride_ms * 1_000_000)
         recorded_s = recorded_ns / 1e9
-        exact = own and (stride_s is None or abs(stride_s - recorded_s) < 1e-9)
+        exact = own and stride_s in (None, recorded_s)
         if not (exact or recording.frames_kept):
             told = f"of the bundle {facts.get('bundle')}" if not own else "with another stride"
             raise BundleIncompatible(

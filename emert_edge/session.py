@@ -325,10 +325,10 @@ class Session:
         """Note that a frame came, and keep it; of a recording that kept none there is only its time."""
         self._check_space("scene", space)
         late = self._last_ns is not None and t_ns <= self._last_ns
-        kept = not (late or frame is None or (stream == "scene" and self._manifest.fixation is None))
-        if frame is not None and kept:  # before anything is noted: what is refused has not been
+        kept = None if late or (stream == "scene" and self._manifest.fixation is None) else frame
+        if kept is not None:  # before anything is noted: what is refused has not been
             held = sum(cells.held_bytes for cells in self._cells.values())
-            if held + frame.nbytes > MAX_WAITING_BYTES:
+            if held + kept.nbytes > MAX_WAITING_BYTES:
                 raise QueueOverflow(
                     f"{MAX_WAITING_BYTES >> 20} MiB of frames wait to be encoded; call estimates() more often"
                 )
@@ -336,8 +336,8 @@ class Session:
         if space is not None:
             self._space["scene"] = space
         self._late += late
-        if frame is not None and kept:
-            self._cells[stream].put(grid.cell_of(t_ns), frame, t_ns, color)
+        if kept is not None:
+            self._cells[stream].put(grid.cell_of(t_ns), kept, t_ns, color)
 
     def _arrive(self, stream: str, first_ns: int, last_ns: int) -> Grid:
         """Note that a stream has reached a time; the first datum of all anchors the grid."""

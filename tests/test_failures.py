@@ -102,7 +102,7 @@ def test_a_session_that_closes_during_a_step_takes_nothing_from_the_others(
         assert second == []
 
 
-def test_a_failed_step_keeps_nothing_from_the_recording(
+def test_a_failed_step_keeps_nothing_back_from_the_recording(
     recognizer: Recognizer, person: SimulatedSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from emert_edge.recording import Recording
@@ -126,8 +126,8 @@ class Closes:
 
     name, live, clock = "closes", False, ""
 
-    def __init__(self, person: SimulatedSession, slow: threading.Event | None = None) -> None:
-        self.source, self.closed, self.slow = person.face_source(), 0, slow
+    def __init__(self, person: SimulatedSession) -> None:
+        self.source, self.closed = person.face_source(), 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.source, name)

@@ -126,6 +126,7 @@ def measure(
         if minutes:
             report(f"running for {minutes:g} minutes")
             answer["running"] = _running(recognizer, made, minutes, report)
+    # The kernel counts resident pages in lots, so that its peak can lie a little below what it said before.
     answer["memory_mb"] = {"before": before_mb, "after": _resident_mb(), "peak": max(before_mb, _peak_mb())}
     answer["state"] = {
         name: {"mean": float(np.mean(values)), "largest": float(np.max(values))}

@@ -221,6 +221,32 @@ def test_a_failed_run_leaves_the_next_one_right(
     same(*found)
 
 
+def test_an_encoder_that_failed_once_spoils_no_later_session(
+    host: Recognizer, gpu: Recognizer, people: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emert_edge import EngineError
+
+    faces = gpu._open_engines().face_encoder
+    enqueue = type(faces).enqueue
+
+    def failing(engine: Any, *given: Any) -> None:
+        if engine is faces:
+            raise EngineError("lost")
+        enqueue(engine, *given)
+
+    with monkeypatch.context() as patch, gpu.session() as session:
+        patch.setattr(type(faces), "enqueue", failing)
+        push(session, people[0])
+        with pytest.raises(EngineError, match="lost"):
+            session.estimates()
+    found = []
+    for recognizer in (host, gpu):
+        with recognizer.session() as session:
+            push(session, people[1])
+            found.append(session.estimates())
+    same(*found)
+
+
 def test_after_a_warmup_a_session_estimates_the_same(host: Recognizer, gpu: Recognizer, people: Any) -> None:
     found = []
     for recognizer in (host, gpu):
