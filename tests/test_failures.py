@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from emert_edge import EngineError, GazeSamples, QueueOverflow, Recognizer
+from emert_edge.errors import GazeFormatError, SourceError
 from emert_edge.simulation import SimulatedSession
+from emert_edge.sources.live_gaze import LiveGaze
 
 S = 1_000_000_000
 
@@ -216,3 +218,39 @@ def test_a_recorded_session_is_replayed_at_its_stride_said_or_not(
     stride_s = recognizer.bundle.manifest.window.stride_ms / 1000
     for said in (None, stride_s):
         assert [one.t_ns for one in recognizer.run(session=file, stride_s=said)] == expected
+
+
+@pytest.mark.parametrize("time", ["1e99999999", "1e999999999999999999999", "1e19", "-1e19"])
+def test_a_time_beyond_all_bounds_is_an_error_with_its_line(tmp_path: Path, time: str) -> None:
+    from emert_edge.sources.luminance import read_luminance
+
+    file = tmp_path / "luminance.csv"
+    file.write_text(f"t_s,luminance\n{time},0.5\n")
+    with pytest.raises(SourceError, match="line 2"):
+        read_luminance(file)
+
+
+def test_a_tracker_that_answers_wrongly_after_it_was_lost_is_tried_again() -> None:
+    class Connection:
+        def read(self) -> GazeSamples:
+            raise SourceError("lost")
+
+        def offset_ns(self) -> None:
+            return None
+
+        def close(self) -> None:
+            pass
+
+    opened: list[float] = []
+
+    def connect(patience_s: float) -> Connection:
+        opened.append(patience_s)
+        if len(opened) > 1:
+            raise GazeFormatError("silent")
+        return Connection()
+
+    source = LiveGaze("tracker", connect)
+    for told in ("lost", "silent"):
+        with pytest.raises(SourceError, match=told) as raised:
+            next(source.chunks())
+        assert not isinstance(raised.value, GazeFormatError), "that would end the stream"

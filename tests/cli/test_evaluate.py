@@ -245,6 +245,8 @@ def test_the_encoder_lent_is_the_one_that_the_sessions_began_from(tmp_path: Path
     [
         ((), 2, "--out"),
         (("--model", "m.pt", "--bundle", "b"), 2, "not both"),
+        (("--model", "m.pt", "--precision", "int8"), 2, "are of a --bundle"),
+        (("--out", "o", "--device", "tensorrt"), 2, "are of a --bundle"),
         (("--model", "m.pt", "--split", "folds"), 2, "belong to training"),
         (("--out", "o", "--split", "weekdays"), 2, "weekdays"),
         (("--out", "o", "--folds", "1"), 2, "--folds"),

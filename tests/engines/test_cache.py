@@ -78,6 +78,11 @@ def test_any_batch_takes_the_engine_that_was_built_last(cache: EngineCache) -> N
     assert found is not None
     assert found.key == four
     assert cache.find(replace(KEY, tensorrt="11.4.1"), any_batch=True)[0] is None
+    damaged = cache.folder / four.file
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    found, _ = cache.find(replace(KEY, profiles=profiles_up_to(2)), any_batch=True)
+    assert found is not None
+    assert found.key == one, "the newest that is sound"
 
 
 def test_profiles_cover_every_batch_once() -> None:
